@@ -1,0 +1,20 @@
+//! Tidegate: an edge reverse proxy that moves traffic from one version of an app to the next by
+//! degrees, measures both on the same requests, and shuts the new one when it is worse.
+//!
+//! The modules form layers; ARCHITECTURE.md draws them, and `tests/layers.rs` holds them. In short:
+//! [`traffic`] decides purely which variant a visitor gets; [`routing`] is the immutable table that
+//! [`control`] publishes and [`proxy`] reads; [`telemetry`] is where the proxy counts and control
+//! looks; [`admin`], [`config`] and [`cli`] are the edges; [`app`] puts the parts together.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod proxy;
+pub mod routing;
+pub mod store;
+pub mod telemetry;
+pub mod traffic;
+pub mod upstream;
