@@ -1,1 +1,18 @@
-//! routing.
+//! The immutable routing table: control publishes it, the proxy reads it.
+//!
+//! One table holds everything a request needs to know: which service it is for, how that service is split,
+//! which endpoints are healthy. It is replaced as a whole, so a request never sees half a change.
+
+mod host;
+mod matching;
+mod path;
+mod service;
+mod table;
+
+pub use host::{Host, HostError, HostPattern};
+pub use matching::{Matcher, Overlap, Route};
+pub use path::{PathError, PathPrefix, normalise};
+pub use service::{
+    Limits, Recognition, Secret, ServiceSettings, Tell, TesterOverride, Timeouts, UserKey, WhenUnhealthy,
+};
+pub use table::{Cut, Group, Member, Publisher, Service, Table};

@@ -1,1 +1,10 @@
-//! upstream.
+//! Where requests are sent: endpoints, their health, the choice among them, and connections.
+//!
+//! An endpoint's identity survives table changes, so pools and counts can be kept for it; whether it is
+//! healthy stands in the routing table, not here, so that there is one truth and one swap.
+
+mod endpoint;
+mod health;
+
+pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
+pub use health::{Health, HealthSettings, Hysteresis};

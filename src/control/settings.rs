@@ -1,0 +1,34 @@
+//! What the control plane is told by the configuration: which services exist, and where they start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::routing::{Recognition, ServiceSettings};
+use crate::traffic::{PerVariant, Variant, Weight};
+use crate::upstream::EndpointSpec;
+
+/// The control plane's settings.
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    /// The state folder; one process at a time.
+    pub state: PathBuf,
+    /// The services, in no particular order, with unique names and routes that do not overlap.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// A service as configured: what exists, and the values it starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// What the data plane needs to know.
+    pub settings: Arc<ServiceSettings>,
+    /// How visitors are recognised.
+    pub recognition: Recognition,
+    /// The place in the stable role at first; default blue.
+    pub stable: Variant,
+    /// The candidate's weight at first; default 0 %.
+    pub initial_weight: Weight,
+    /// The endpoints of each variant. Deployments at run time replace them until the configuration changes.
+    pub endpoints: PerVariant<Vec<EndpointSpec>>,
+    /// The version labels.
+    pub version: PerVariant<Option<Arc<str>>>,
+}
