@@ -1,1 +1,3 @@
-//! admin.
+//! The admin API: HTTP and JSON under `/v1` on a unix socket.
+
+pub mod api;
