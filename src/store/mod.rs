@@ -14,6 +14,7 @@
 //! asked decides what a fallback means. Nothing here locks or retries; one thread owns each writer,
 //! and a failed write is tried again by who knows what is newest by then.
 
+mod audit_entry;
 mod audit_log;
 mod disk;
 mod folder;
@@ -22,6 +23,7 @@ mod secret;
 mod slot_file;
 mod state_file;
 
+pub use audit_entry::AuditEntry;
 pub use audit_log::{AuditLimits, AuditLog, AuditReader};
 pub use folder::{OpenError, StateFolder};
 pub use recover::{Origin, RecoverError, Recovered};
