@@ -292,6 +292,8 @@ mod tests {
                 match happening {
                     Happening::Save => {
                         file.save(&payload).unwrap();
+                        let left = names(place.path());
+                        prop_assert!(!left.iter().any(|name| name == TEMP || name == KEPT), "{left:?}");
                         last = Some(payload.clone());
                     }
                     Happening::Crash { steps, cut } => {
