@@ -24,9 +24,9 @@ pub async fn run_checks(control: Control, seed: u64) {
         let mut stale = running;
         running = HashMap::with_capacity(wanted.len());
         for key in wanted {
-            let task = stale.remove(&key).unwrap_or_else(|| {
-                tasks.spawn(check_on(control.clone(), key.clone(), chance.fork()))
-            });
+            let task = stale
+                .remove(&key)
+                .unwrap_or_else(|| tasks.spawn(check_on(control.clone(), key.clone(), chance.fork())));
             running.insert(key, task);
         }
         for task in stale.into_values() {
@@ -61,8 +61,9 @@ async fn ask(key: &CheckKey) -> Result<(), String> {
     let Some(path) = &key.settings.path else { return Ok(()) };
     let host = key.url.to_string();
     let host = host.strip_prefix("http://").unwrap_or(&host);
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-health\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-health\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.map_err(|error| format!("send: {error}"))?;
     let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
     let mut part = stream.take(ANSWER_BYTES_MAX as u64);

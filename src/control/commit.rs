@@ -27,8 +27,8 @@ use crate::routing::{Matcher, Publisher, Table};
 use crate::store::{
     AuditEntry, AuditLimits, Found, OpenError, RecoverError, Recovered, SlotFile, StateFolder,
 };
-use crate::telemetry::{ServiceSlot, Tallies, Windows};
-use crate::traffic::{Cause, PerVariant, Weight};
+use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
+use crate::traffic::{Cause, Weight};
 use crate::upstream::{EndpointUrl, Health};
 
 /// How long a change toward stable waits for the disk before it is acknowledged without.
@@ -81,7 +81,9 @@ pub enum CommitError {
     #[error("the idempotency key {0:?} was used for another request in the last 24 hours; use a new one")]
     KeyReused(String),
     /// Toward the candidate, and the disk does not take it.
-    #[error("nothing changed: the state could not be saved, and a change toward the candidate waits for that")]
+    #[error(
+        "nothing changed: the state could not be saved, and a change toward the candidate waits for that"
+    )]
     NotSaved(#[source] Arc<io::Error>),
     /// Toward the candidate, and the disk does not answer.
     #[error("nothing changed: the disk did not take the state within {} s", RISK_WAIT.as_secs())]
@@ -329,7 +331,7 @@ impl Control {
                 Change::Arm(_) => "arm",
                 Change::Deploy { .. } => "deploy",
             };
-            metrics::counter!("tidegate_commits_total", "kind" => kind).increment(1);
+            metrics::counter!(names::COMMITS.name, "kind" => kind).increment(1);
         }
         done
     }
@@ -355,7 +357,7 @@ impl Control {
     pub fn checked(&self, key: &CheckKey, result: Result<(), String>) {
         let error = result.as_ref().err().cloned();
         let label = if error.is_none() { "passed" } else { "failed" };
-        metrics::counter!("tidegate_health_checks_total", "result" => label).increment(1);
+        metrics::counter!(names::HEALTH_CHECKS.name, "result" => label).increment(1);
         let (flip, generation) = {
             let mut live = self.live();
             let Some(flip) = live.checked(key, result) else { return };
@@ -448,13 +450,14 @@ impl Attempt<'_> {
         if let Some(before) = self.answered(&live.desired)? {
             return Ok(Step::Done(before));
         }
-        let (mut applied, stamp) = self.apply(&live)?;
+        let (mut applied, mut stamp) = self.apply(&live)?;
         if applied.is_noop() {
             return Ok(Step::Done(self.unchanged(&live, applied)));
         }
         if applied.direction == Direction::TowardCandidate {
             return Ok(Step::Risk);
         }
+        stamp.generation = self.control.allocate();
         self.keep_answer(&mut applied, &stamp);
         let desired = Arc::new(applied.desired);
         let live_after = self.put_in_force(&mut live, desired.clone(), &applied.changes, stamp.generation);
@@ -487,10 +490,11 @@ impl Attempt<'_> {
                 if let Some(before) = self.answered(&live.desired)? {
                     return Ok(before);
                 }
-                let (applied, stamp) = self.apply(&live)?;
+                let (applied, mut stamp) = self.apply(&live)?;
                 if applied.is_noop() {
                     return Ok(self.unchanged(&live, applied));
                 }
+                stamp.generation = self.control.allocate();
                 (applied, stamp)
             };
             self.keep_answer(&mut applied, &stamp);
@@ -527,25 +531,26 @@ impl Attempt<'_> {
         Err(CommitError::Busy)
     }
 
+    /// Applies the change under the next generation number, which is not given out yet.
     fn apply(&self, live: &Live) -> Result<(Applied, Stamp), Refusal> {
-        let facts = |name: &str| live.facts(name);
-        let mut stamp = Stamp {
-            generation: 0,
+        let stamp = Stamp {
+            generation: self.control.last_allocated() + 1,
             time: clock::wall(),
             actor: self.who.actor.clone(),
             reason: self.who.reason.clone(),
         };
-        // A number is only given out for something that happens.
-        let last = self.control.last_allocated();
-        stamp.generation = last + 1;
+        let facts = |name: &str| live.facts(name);
         let applied = change::apply(&live.desired, self.change, &facts, &stamp)?;
-        if !applied.is_noop() {
-            stamp.generation = self.control.allocate();
-        }
         Ok((applied, stamp))
     }
 
-    fn put_in_force(&self, live: &mut Live, desired: Arc<Desired>, changes: &[Delta], generation: u64) -> Duration {
+    fn put_in_force(
+        &self,
+        live: &mut Live,
+        desired: Arc<Desired>,
+        changes: &[Delta],
+        generation: u64,
+    ) -> Duration {
         let touched: Vec<_> =
             changes.iter().filter(|delta| delta.changed).map(|delta| delta.service.clone()).collect();
         live.adopt(desired, &touched);

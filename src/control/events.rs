@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use tokio::sync::broadcast;
 
 use crate::store::{AuditEntry, AuditLog, AuditReader};
+use crate::telemetry::names;
 
 const QUEUED_MAX: usize = 8192;
 const FOLLOWERS_LAG_MAX: usize = 1024;
@@ -29,9 +30,10 @@ impl Events {
         let (queue, entries) = sync_channel::<AuditEntry>(QUEUED_MAX);
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
             for entry in entries {
-                let written = serde_json::to_string(&entry).map_err(io::Error::from).and_then(|line| log.append(&line));
+                let written =
+                    serde_json::to_string(&entry).map_err(io::Error::from).and_then(|line| log.append(&line));
                 if let Err(error) = written {
-                    metrics::counter!("tidegate_audit_dropped_total").increment(1);
+                    metrics::counter!(names::AUDIT_DROPPED.name).increment(1);
                     eprintln!("tidegate: the audit log could not be written: {error}");
                 }
             }
@@ -50,7 +52,7 @@ impl Events {
         let _ = self.followers.send(entry.clone());
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.as_ref().is_none_or(|queue| queue.try_send(entry).is_err()) {
-            metrics::counter!("tidegate_audit_dropped_total").increment(1);
+            metrics::counter!(names::AUDIT_DROPPED.name).increment(1);
         }
     }
 

@@ -66,7 +66,12 @@ pub struct Live {
 
 impl Live {
     /// Takes over a configuration and the state that belongs to it. `desired` has every configured service.
-    pub fn configure(&mut self, configs: Vec<Arc<ServiceConfig>>, matcher: Arc<Matcher>, desired: Arc<Desired>) {
+    pub fn configure(
+        &mut self,
+        configs: Vec<Arc<ServiceConfig>>,
+        matcher: Arc<Matcher>,
+        desired: Arc<Desired>,
+    ) {
         let old: HashMap<Arc<str>, Arc<Service>> =
             self.services.drain(..).map(|service| (service.settings.name.clone(), service)).collect();
         self.desired = desired;
@@ -95,7 +100,8 @@ impl Live {
     pub fn adopt(&mut self, desired: Arc<Desired>, touched: &[Arc<str>]) {
         self.desired = desired;
         for name in touched {
-            let (Some(at), Some(state)) = (self.index.get(name).copied(), self.desired.service(name).cloned())
+            let (Some(at), Some(state)) =
+                (self.index.get(name).copied(), self.desired.service(name).cloned())
             else {
                 continue;
             };
@@ -129,14 +135,12 @@ impl Live {
             stable_endpoints: service.groups[stable]
                 .members()
                 .iter()
-                .map(|member| EndpointSpec { url: member.endpoint.url().clone(), weight: member.endpoint.weight() })
+                .map(|member| EndpointSpec {
+                    url: member.endpoint.url().clone(),
+                    weight: member.endpoint.weight(),
+                })
                 .collect(),
         })
-    }
-
-    /// Whether the configuration has a service of this name.
-    pub fn is_configured(&self, name: &str) -> bool {
-        self.index.contains_key(name)
     }
 
     /// The configuration of a service.

@@ -64,7 +64,8 @@ impl KillFile {
         }
         let newest = self.kills.iter().max_by_key(|kill| kill.generation);
         let all = newest.map(|kill| Kills { services: None, ..kill.clone() });
-        serde_json::to_vec(&Self { ceiling: self.ceiling, kills: all.into_iter().collect() }).unwrap_or_default()
+        serde_json::to_vec(&Self { ceiling: self.ceiling, kills: all.into_iter().collect() })
+            .unwrap_or_default()
     }
 }
 
@@ -91,13 +92,16 @@ pub fn start(
 ) -> Start {
     let (loaded, damage) = match (payload.as_deref().map(Desired::from_bytes), origin) {
         (Some(Ok(loaded)), Origin::Current | Origin::Fresh) => (Some(loaded), None),
-        (Some(Ok(loaded)), Origin::Previous { why } | Origin::Lost { why }) => (Some(loaded), Some(why.clone())),
+        (Some(Ok(loaded)), Origin::Previous { why } | Origin::Lost { why }) => {
+            (Some(loaded), Some(why.clone()))
+        }
         (Some(Err(error)), _) => (None, Some(format!("the state has an unknown form: {error}"))),
         (None, Origin::Previous { why } | Origin::Lost { why }) => (None, Some(why.clone())),
         (None, Origin::Fresh | Origin::Current) => (None, None),
     };
     let lost = loaded.is_none() && damage.is_some();
-    let Loaded { mut desired, ceiling } = loaded.unwrap_or(Loaded { desired: Desired::default(), ceiling: 0 });
+    let Loaded { mut desired, ceiling } =
+        loaded.unwrap_or(Loaded { desired: Desired::default(), ceiling: 0 });
     let kills = kills.unwrap_or_default();
     let mut ceiling = ceiling.max(kills.ceiling);
     if lost && kills.ceiling == 0 {
@@ -116,7 +120,8 @@ pub fn start(
 
     let mut made_up = 0;
     for kill in kills.kills.iter().filter(|kill| kill.generation > saved_generation) {
-        let named = |state: &ServiceState| kill.services.as_ref().is_none_or(|names| names.contains(&state.name));
+        let named =
+            |state: &ServiceState| kill.services.as_ref().is_none_or(|names| names.contains(&state.name));
         let killed: Vec<_> = desired.services().iter().filter(|state| named(state)).cloned().collect();
         for state in killed {
             made_up += 1;
@@ -124,7 +129,11 @@ pub fn start(
                 weight: Weight::ZERO,
                 epoch: kill.generation,
                 lock: Some(kill.lock.clone()),
-                changed: Changed { generation: kill.generation, actor: kill.lock.actor.clone(), time: kill.lock.at },
+                changed: Changed {
+                    generation: kill.generation,
+                    actor: kill.lock.actor.clone(),
+                    time: kill.lock.at,
+                },
                 ..ServiceState::clone(&state)
             });
             desired.generation = desired.generation.max(kill.generation);
@@ -158,7 +167,8 @@ pub fn first_state(config: &ServiceConfig, changed: Changed) -> ServiceState {
 }
 
 fn lock_all(desired: &mut Desired, generation: u64, why: &str, now: Timestamp) {
-    let lost = Lock { cause: Cause::StateLost, actor: TIDEGATE.to_owned(), at: now, reason: Some(why.to_owned()) };
+    let lost =
+        Lock { cause: Cause::StateLost, actor: TIDEGATE.to_owned(), at: now, reason: Some(why.to_owned()) };
     for state in desired.services().to_vec() {
         let kept = state.lock.clone().filter(|lock| lock.cause == Cause::Kill);
         desired.replace(ServiceState {

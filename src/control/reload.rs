@@ -15,6 +15,7 @@ use super::recovery::first_state;
 use super::settings::ServiceConfig;
 use crate::clock;
 use crate::store::AuditEntry;
+use crate::telemetry::names;
 use crate::traffic::Variant;
 use crate::upstream::EndpointSpec;
 
@@ -89,7 +90,7 @@ impl Control {
                 }),
                 ..by_us("reload", generation)
             });
-            metrics::counter!("tidegate_commits_total", "kind" => "reload").increment(1);
+            metrics::counter!(names::COMMITS.name, "kind" => "reload").increment(1);
             return Ok(reloaded);
         }
     }

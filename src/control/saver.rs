@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::desired::{Desired, GENERATIONS_AHEAD};
+use crate::clock;
+use crate::telemetry::names;
 
 /// How long to wait before a failed save is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -35,27 +37,31 @@ pub type OnChange = Box<dyn Fn(&Outcome) + Send>;
 pub struct Saver {
     states: Arc<Queue<Arc<Desired>>>,
     kills: Arc<Queue<Vec<u8>>>,
-    allocated: Arc<AtomicU64>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Saver {
     /// Starts the threads. `allocated` is the last generation number that was given out; `clean` names
     /// the state that is written at the very end, after which numbers go on without a gap.
-    pub fn start(mut states: Sink, kills: Sink, allocated: Arc<AtomicU64>, on_change: OnChange) -> io::Result<Self> {
-        let saver = Self {
-            states: Arc::default(),
-            kills: Arc::default(),
-            allocated: allocated.clone(),
-            threads: Mutex::default(),
-        };
+    pub fn start(
+        mut states: Sink,
+        kills: Sink,
+        allocated: Arc<AtomicU64>,
+        on_change: OnChange,
+    ) -> io::Result<Self> {
+        let saver = Self { states: Arc::default(), kills: Arc::default(), threads: Mutex::default() };
         let mut clean_stop = false;
         let write_state: Box<dyn FnMut(&Arc<Desired>, bool) -> io::Result<()> + Send> =
             Box::new(move |desired, last| {
                 clean_stop |= last;
                 let allocated = allocated.load(Ordering::Acquire).max(desired.generation);
                 let ceiling = if clean_stop { allocated } else { allocated + GENERATIONS_AHEAD };
-                states(&desired.to_bytes(ceiling))
+                let begun = clock::now();
+                let written = states(&desired.to_bytes(ceiling));
+                let result = if written.is_ok() { "ok" } else { "error" };
+                metrics::counter!(names::SAVES.name, "result" => result).increment(1);
+                metrics::histogram!(names::SAVE_DURATION.name).record(clock::now() - begun);
+                written
             });
         let mut kills = kills;
         let write_kills: Box<dyn FnMut(&Vec<u8>, bool) -> io::Result<()> + Send> =
@@ -86,11 +92,6 @@ impl Saver {
     /// Whether everything in force is on disk, one way or the other.
     pub fn is_saved(&self) -> bool {
         self.states.lock().in_force.is_none()
-    }
-
-    /// The last generation number given out.
-    pub fn allocated(&self) -> u64 {
-        self.allocated.load(Ordering::Acquire)
     }
 
     /// Writes `desired` for the last time, marked so that generation numbers go on without a gap, and ends the
