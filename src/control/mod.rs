@@ -21,3 +21,6 @@ pub use recovery::{KillFile, Kills};
 pub use reload::{ReloadError, Reloaded};
 pub use saver::Sink;
 pub use settings::{ControlSettings, ServiceConfig};
+
+#[cfg(test)]
+mod tests;
