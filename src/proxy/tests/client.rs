@@ -1,7 +1,7 @@
 //! A client that writes bytes and reads answers.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// An answer, byte for byte.
@@ -59,11 +59,6 @@ impl Session {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// As far as the other side takes it.
-    pub(super) fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
-    }
-
     pub(super) fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
         let is_head = bytes.as_ref().starts_with(b"HEAD");
         self.send(bytes);
@@ -113,22 +108,13 @@ impl Session {
         Some(bytes.strip_suffix(b"\r\n")?.iter().map(|byte| char::from(*byte)).collect())
     }
 
-    /// One byte of a body that is still coming.
-    pub(super) fn byte(&mut self) -> u8 {
-        let mut byte = [0];
-        self.reader.read_exact(&mut byte).unwrap();
-        byte[0]
-    }
-
     /// Whether the other side closed, and said nothing more.
     pub(super) fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
-        let _ = self.reader.read_to_end(&mut rest);
-        rest.is_empty()
-    }
-
-    pub(super) fn close_writing(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        match self.reader.read_to_end(&mut rest) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset && rest.is_empty(),
+        }
     }
 }
 

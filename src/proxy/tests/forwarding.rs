@@ -51,7 +51,12 @@ fn bodies_pass_both_ways_in_either_framing() {
             session.send(request("POST", path, &format!("content-length: {}\r\n", body.len())));
             session.send(body);
             let got = session.read(false).unwrap();
-            assert!(got.is_complete && got.body == body, "{path}: {} of {} bytes", got.body.len(), body.len());
+            assert!(
+                got.is_complete && got.body == body,
+                "{path}: {} of {} bytes",
+                got.body.len(),
+                body.len()
+            );
             assert_eq!(echo.last().one("content-length"), body.len().to_string());
 
             session.send(request("POST", path, "transfer-encoding: chunked\r\n"));
@@ -130,7 +135,9 @@ fn what_concerns_one_connection_stops_here_both_ways() {
     let seen = blue.last();
     assert_eq!((seen.one("x-end"), seen.one("te"), seen.one("host")), ("2", "trailers", "shop"));
     assert_eq!((seen.body.as_slice(), seen.one("x-forwarded-for")), (&b"body"[..], "127.0.0.1"));
-    for name in ["x-hop", "keep-alive", "proxy-connection", "proxy", "proxy-authorization", "upgrade", "connection"] {
+    for name in
+        ["x-hop", "keep-alive", "proxy-connection", "proxy", "proxy-authorization", "upgrade", "connection"]
+    {
         assert!(!seen.has(name), "{name}");
     }
 }
@@ -151,9 +158,14 @@ fn a_stranger_says_nothing_about_who_he_is() {
     assert_eq!(seen.one("x-tidegate-variant"), "blue");
     assert_eq!(seen.one("traceparent"), "00-1-2-3");
     assert_ne!(seen.one("x-request-id"), "mine");
-    for name in
-        ["forwarded", "x-real-ip", "x-forwarded-port", "x_forwarded_for", "x-tidegate-visitor", "x_tidegate_variant"]
-    {
+    for name in [
+        "forwarded",
+        "x-real-ip",
+        "x-forwarded-port",
+        "x_forwarded_for",
+        "x-tidegate-visitor",
+        "x_tidegate_variant",
+    ] {
         assert!(!seen.has(name), "{name}");
     }
 }
@@ -175,12 +187,10 @@ fn a_trusted_proxy_is_believed_and_extended() {
         .trusting_us()
         .with(|gate| gate.live.trusted_proxies.header = ForwardedHeader::Forwarded)
         .start();
-    second.get("/", "x-forwarded-for: 6.6.6.6\r\nforwarded: for=9.9.9.9;proto=https\r\nx-request-id: a b\r\n");
+    second
+        .get("/", "x-forwarded-for: 6.6.6.6\r\nforwarded: for=9.9.9.9;proto=https\r\nx-request-id: a b\r\n");
     let seen = blue.last();
-    assert_eq!(
-        seen.one("forwarded"),
-        "for=9.9.9.9;proto=https, for=127.0.0.1;host=\"shop\";proto=https"
-    );
+    assert_eq!(seen.one("forwarded"), "for=9.9.9.9;proto=https, for=127.0.0.1;host=\"shop\";proto=https");
     assert_eq!(seen.one("x-forwarded-for"), "9.9.9.9, 127.0.0.1");
     assert_eq!(seen.one("x-forwarded-proto"), "https");
     assert_eq!(seen.one("x-request-id").len(), 32);

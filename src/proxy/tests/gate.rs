@@ -179,6 +179,18 @@ impl Gate {
         super::get(self.address(), path, lines)
     }
 
+    /// What another proxy would share with this one.
+    pub(super) fn shared(&self) -> Shared {
+        Shared {
+            table: self.publisher.reader(),
+            live: Arc::default(),
+            keys: self.keys.clone(),
+            tallies: Tallies::new(1),
+            access_log: self.log.as_ref().unwrap().handle(),
+            seed: None,
+        }
+    }
+
     /// Publishes the service after a change to how it started.
     pub(super) fn publish(&self, change: impl FnOnce(&mut Service)) {
         let generation = self.generation.get() + 1;
@@ -192,7 +204,11 @@ impl Gate {
         };
         service.changed_at = generation;
         change(&mut service);
-        self.publisher.publish(Arc::new(Table::new(generation, self.matcher.clone(), vec![Arc::new(service)])));
+        self.publisher.publish(Arc::new(Table::new(
+            generation,
+            self.matcher.clone(),
+            vec![Arc::new(service)],
+        )));
     }
 
     pub(super) fn kill(&self) {

@@ -14,4 +14,4 @@ mod visitors;
 
 use client::{Answer, Session, get, request};
 use gate::{Gate, gate};
-use origin::{Origin, Received, answer, origin};
+use origin::{Origin, answer, origin};

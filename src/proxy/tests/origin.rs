@@ -59,9 +59,7 @@ impl Origin {
 }
 
 /// An origin that answers as `behave` writes to its socket; `false` closes the connection.
-pub(super) fn origin(
-    behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static,
-) -> Origin {
+pub(super) fn origin(behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static) -> Origin {
     origin_at("127.0.0.1:0".parse().unwrap(), behave)
 }
 
@@ -70,11 +68,8 @@ pub(super) fn origin_at(
     behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> Origin {
     let listener = TcpListener::bind(address).unwrap();
-    let origin = Origin {
-        address: listener.local_addr().unwrap(),
-        seen: Arc::default(),
-        connections: Arc::default(),
-    };
+    let origin =
+        Origin { address: listener.local_addr().unwrap(), seen: Arc::default(), connections: Arc::default() };
     let (behave, shared) = (Arc::new(behave), origin.clone());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
