@@ -131,8 +131,13 @@ fn a_fresh_connection_that_breaks_is_not_tried_again() {
 
 #[test]
 fn garbage_is_a_bad_gateway() {
-    for garbage in ["HTTP/1.1 abc\r\n\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"]
-    {
+    for garbage in [
+        "HTTP/1.1 abc\r\n\r\n",
+        "SSH-2.0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    ] {
         let blue = origin(move |_, stream| stream.write_all(garbage.as_bytes()).is_err());
         let gate = gate(&blue, &blue).start();
         assert_eq!(gate.get("/", "").status, 502, "{garbage}");

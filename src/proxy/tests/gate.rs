@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use super::Origin;
 use crate::proxy::{LiveSettings, Proxy, ProxySettings, Shared};
 use crate::routing::{
-    Cut, Group, Matcher, Member, Publisher, Secret, Service, ServiceSettings, Table, TesterOverride, UserKey,
+    Cut, Group, HostPattern, Matcher, Member, PathPrefix, Publisher, Route, Secret, Service, ServiceSettings,
+    Table, TesterOverride, UserKey,
 };
 use crate::telemetry::{AccessLog, AccessLogSettings, ServiceSlot, Tallies, VariantCounts};
 use crate::traffic::{Cause, Key, Keys, PerVariant, Split, Variant, Weight};
@@ -44,16 +45,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
         },
         settings: ServiceSettings {
             name: "shop".into(),
-            routes: vec!["*/".to_owned(), "never.example/x".to_owned()]
-                .iter()
-                .map(|route| {
-                    let at = route.find('/').unwrap();
-                    crate::routing::Route {
-                        host: route[..at].parse().unwrap(),
-                        path: route[at..].parse().unwrap(),
-                    }
-                })
-                .collect(),
+            routes: vec![Route { host: HostPattern::Any, path: PathPrefix::root() }],
             health: Default::default(),
             when_unhealthy: Default::default(),
             tester: None,

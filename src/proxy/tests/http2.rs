@@ -172,7 +172,10 @@ fn a_stream_that_nobody_reads_is_cut_after_a_kill_and_the_connection_lives() {
 fn an_idle_connection_is_closed() {
     let blue = answer("blue");
     let gate = gate(&blue, &blue)
-        .with(|gate| gate.live.timeouts.keep_alive_idle = Duration::from_millis(100))
+        .with(|gate| {
+            gate.live.timeouts.handshake = Duration::from_millis(100);
+            gate.live.timeouts.keep_alive_idle = Duration::from_millis(100);
+        })
         .start();
     block_on(async {
         let (mut sender, connection) = connect(gate.address()).await;

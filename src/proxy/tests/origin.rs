@@ -98,6 +98,7 @@ fn serve(
     behave: &dyn Fn(&Received, &mut TcpStream) -> bool,
 ) {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some(request) = read(&mut reader, connection) {
         seen.lock().unwrap().push(request.clone());
