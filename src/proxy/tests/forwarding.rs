@@ -234,3 +234,22 @@ fn an_absolute_target_becomes_a_path() {
     assert_eq!(got.status, 200);
     assert_eq!((blue.last().line.as_str(), blue.last().one("host")), ("GET /a?b HTTP/1.1", "shop"));
 }
+
+#[test]
+fn many_services_are_told_apart_by_their_host() {
+    let apps = [answer("zero"), answer("one"), answer("two")];
+    let blue = answer("blue");
+    let gate = gate(&blue, &blue)
+        .with(|gate| {
+            gate.others = (0..300).map(|at| (format!("app-{at}"), apps[at % 3].address)).collect();
+        })
+        .start();
+    let mut session = Session::open(gate.address());
+    for (at, expected) in (0..300).zip(["zero", "one", "two"].into_iter().cycle()) {
+        let got = session.ask(format!("GET / HTTP/1.1\r\nhost: App-{at}:80\r\n\r\n"));
+        assert_eq!(got.text(), expected);
+    }
+    assert_eq!(session.ask(request("GET", "/", "")).text(), "blue");
+    gate.publish(|_| {});
+    assert_eq!(session.ask("GET / HTTP/1.1\r\nhost: app-1\r\n\r\n").text(), "one");
+}

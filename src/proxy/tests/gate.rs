@@ -26,6 +26,8 @@ pub(super) struct Builder {
     pub(super) user_keys: Vec<UserKey>,
     pub(super) drain: Duration,
     pub(super) log: Option<(AccessLogSettings, Box<dyn std::io::Write + Send>)>,
+    /// Hosts of further services, with all their endpoints.
+    pub(super) others: Vec<(String, SocketAddr)>,
     endpoints: PerVariant<Vec<(SocketAddr, Health)>>,
 }
 
@@ -61,6 +63,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
         user_keys: Vec::new(),
         drain: Duration::from_secs(30),
         log: None,
+        others: Vec::new(),
         endpoints: PerVariant { blue: healthy(blue), green: healthy(green) },
     }
 }
@@ -120,7 +123,15 @@ impl Builder {
         };
         let (settings, sink) = self.log.unwrap_or_else(|| (Default::default(), Box::new(std::io::sink())));
         let log = AccessLog::start(&settings, sink).unwrap();
-        let matcher = Arc::new(Matcher::new([service.settings.routes.as_slice()]).unwrap());
+        let others: Vec<_> = self
+            .others
+            .iter()
+            .zip(1..)
+            .map(|((host, address), slot)| Arc::new(other(&service, slot, host, *address)))
+            .collect();
+        let routes = others.iter().map(|other| other.settings.routes.as_slice());
+        let matcher = Matcher::new(std::iter::once(service.settings.routes.as_slice()).chain(routes));
+        let matcher = Arc::new(matcher.unwrap());
         let shared = Shared {
             table: publisher.reader(),
             live: Arc::new(ArcSwap::from_pointee(self.live.clone())),
@@ -141,12 +152,39 @@ impl Builder {
             keys,
             matcher,
             service,
+            others,
             generation: Cell::new(0),
             log: Some(log),
             proxy: Proxy::start(settings, shared).unwrap(),
         };
         gate.publish(|_| {});
         gate
+    }
+}
+
+fn copy(service: &Service) -> Service {
+    Service {
+        settings: service.settings.clone(),
+        split: service.split.clone(),
+        user_keys: service.user_keys.clone(),
+        groups: service.groups.clone(),
+        ..*service
+    }
+}
+
+/// A service like this one, for another host and with one endpoint.
+fn other(service: &Service, slot: u32, host: &str, address: SocketAddr) -> Service {
+    let url = format!("http://{address}").parse().unwrap();
+    let endpoint = Endpoint::new(1000 + slot, EndpointSpec { url, weight: 1 });
+    let member = Member { endpoint: Arc::new(endpoint), health: Health::Healthy };
+    let mut settings = ServiceSettings::clone(&service.settings);
+    settings.name = host.into();
+    settings.routes = vec![Route { host: host.parse().unwrap(), path: PathPrefix::root() }];
+    Service {
+        settings: Arc::new(settings),
+        slot,
+        groups: PerVariant::from_fn(|_| Group::new(None, vec![member.clone()])),
+        ..copy(service)
     }
 }
 
@@ -158,6 +196,7 @@ pub(super) struct Gate {
     publisher: Publisher,
     matcher: Arc<Matcher>,
     service: Service,
+    others: Vec<Arc<Service>>,
     generation: Cell<u64>,
     log: Option<AccessLog>,
 }
@@ -187,20 +226,12 @@ impl Gate {
     pub(super) fn publish(&self, change: impl FnOnce(&mut Service)) {
         let generation = self.generation.get() + 1;
         self.generation.set(generation);
-        let mut service = Service {
-            settings: self.service.settings.clone(),
-            split: self.service.split.clone(),
-            user_keys: self.service.user_keys.clone(),
-            groups: self.service.groups.clone(),
-            ..self.service
-        };
+        let mut service = copy(&self.service);
         service.changed_at = generation;
         change(&mut service);
-        self.publisher.publish(Arc::new(Table::new(
-            generation,
-            self.matcher.clone(),
-            vec![Arc::new(service)],
-        )));
+        let mut services = vec![Arc::new(service)];
+        services.extend(self.others.iter().cloned());
+        self.publisher.publish(Arc::new(Table::new(generation, self.matcher.clone(), services)));
     }
 
     pub(super) fn kill(&self) {
