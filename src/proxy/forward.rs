@@ -234,8 +234,8 @@ async fn send(
 /// Not a change of protocol that nobody asked for, and not of two lengths (RFC 9112 §6.3).
 fn is_sound(response: &Response<ResponseBody>) -> bool {
     let headers = response.headers();
-    !response.status().is_informational()
-        && !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH))
+    let has_two_lengths = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
+    !response.status().is_informational() && !has_two_lengths
 }
 
 fn body_refusal(fault: Option<RequestBodyError>) -> Refusal {
