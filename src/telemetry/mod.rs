@@ -1,1 +1,28 @@
-//! telemetry.
+//! What happened, and who may know.
+//!
+//! The proxy counts into the [`Tallies`] and writes the access log; control, `status` and `/metrics` read
+//! the same numbers. Nothing here is waited for by a request: counting is a plain store, and a full log
+//! drops its line and counts that.
+
+mod access_log;
+pub mod control_metrics;
+mod counter;
+mod histogram;
+pub mod listener;
+pub mod names;
+pub mod page;
+mod tally;
+mod window;
+
+pub use access_log::{
+    AccessEntry, AccessLog, AccessLogError, AccessLogHandle, AccessLogSettings, AccessLogTarget,
+    AccessLogWrite,
+};
+pub use control_metrics::ControlMetrics;
+pub use histogram::{Histogram, HistogramSnapshot};
+pub use page::{EndpointFacts, Facts, ServiceFacts, VariantFacts};
+pub use tally::{
+    CodeLabel, Failure, MethodLabel, Outcome, ProcessCounts, ServiceSlot, ServiceTally, Tallies, Totals,
+    UpstreamError, VariantCounts, WorkerTally,
+};
+pub use window::{Lately, Quantiles, WindowView, Windows};

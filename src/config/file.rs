@@ -1,0 +1,264 @@
+//! The file, key by key. The comments here are what an editor shows through the JSON Schema.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_saphyr::Spanned;
+
+use super::scalar::{Bytes, CheckPath, Count, Fact, ListenAddress, LogMode, SecretSource, TelemetryAddress};
+use super::written::{List, Named, Never, Short, Written};
+use crate::proxy::ForwardedHeader;
+use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
+use crate::traffic::{By, Otherwise, Variant, Weight};
+use crate::upstream::EndpointUrl;
+
+/// Tidegate's configuration.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tidegate")]
+pub(super) struct ConfigFile {
+    /// Where clients connect: :PORT for every address of the machine, or IP:PORT; one or a list. Default :8080.
+    pub(super) listen: Option<Short<ListenAddress, ListenFile, Never>>,
+    /// Worker threads. Default: one per core.
+    pub(super) threads: Option<Written<Count>>,
+    /// Proxies in front whose word about the client counts. Default: none.
+    pub(super) trusted_proxies: Option<TrustedProxiesFile>,
+    /// The admin socket.
+    pub(super) admin: Option<AdminFile>,
+    /// Where /metrics, /livez and /readyz are served, or off. Default 127.0.0.1:9900.
+    pub(super) telemetry: Option<Written<TelemetryAddress>>,
+    /// The access log.
+    pub(super) access_log: Option<AccessLogFile>,
+    /// The state folder. Default /var/lib/tidegate.
+    pub(super) state: Option<Written<PathBuf>>,
+    /// The visitor cookie.
+    pub(super) cookie: Option<CookieFile>,
+    /// Deadlines toward clients.
+    pub(super) timeouts: Option<ClientTimeoutsFile>,
+    /// Bounds on what clients send.
+    pub(super) limits: Option<ClientLimitsFile>,
+    /// The services by name: lower-case letters, digits and -, at most 63.
+    pub(super) services: Option<Named<Option<ServiceFile>>>,
+}
+
+pub(super) type ListenFile = Short<ListenAddress, Never, ListenLong>;
+
+/// A listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenLong {
+    /// :PORT or IP:PORT.
+    pub(super) address: Written<ListenAddress>,
+    /// Known, so that whoever asks for it learns more than that a key is unknown.
+    #[schemars(skip)]
+    pub(super) tls: Option<Spanned<IgnoredAny>>,
+}
+
+/// Proxies in front.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TrustedProxiesFile {
+    /// Their networks or addresses; one or a list.
+    pub(super) from: Option<List<IpNet>>,
+    /// The one header that they set; all others are dropped and rebuilt. Default x-forwarded-for.
+    pub(super) header: Option<Written<ForwardedHeader>>,
+}
+
+/// The admin socket.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdminFile {
+    /// The unix socket. Default /run/tidegate/admin.sock.
+    pub(super) socket: Option<Written<PathBuf>>,
+    /// The group that may use it. Default: only the user that Tidegate runs as, and root.
+    pub(super) group: Option<Written<String>>,
+}
+
+/// The access log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccessLogFile {
+    /// Whether requests are logged. Default off.
+    pub(super) write: Option<Written<LogMode>>,
+    /// The share of requests that write: sampled logs. Default 1%.
+    pub(super) share: Option<Written<Weight>>,
+    /// Where lines are appended. Default: standard output.
+    pub(super) file: Option<Written<PathBuf>>,
+    /// Whether query strings are logged. Default false: they often hold what no log should.
+    pub(super) query: Option<Written<bool>>,
+}
+
+/// The visitor cookie.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CookieFile {
+    /// Where the keys are, file:PATH or env:NAME, at least 32 bytes each; the first signs, all verify.
+    /// Default: one is generated into the state folder.
+    pub(super) keys: Option<List<SecretSource>>,
+}
+
+/// Deadlines toward clients.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientTimeoutsFile {
+    /// From the connection accepted to its protocol known. Default 10s.
+    pub(super) handshake: Option<Written<Duration>>,
+    /// From a request's first byte to its complete head. Default 10s.
+    pub(super) head: Option<Written<Duration>>,
+    /// Between two requests of a connection. Default 75s.
+    pub(super) keep_alive_idle: Option<Written<Duration>>,
+    /// How long open requests may go on after a stop was asked for. Default 30s.
+    pub(super) drain: Option<Written<Duration>>,
+    /// How long open streams of a variant may go on after it was killed. Default 10s.
+    pub(super) grace: Option<Written<Duration>>,
+}
+
+/// Bounds on what clients send.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientLimitsFile {
+    /// A request's head. Default 32KiB, at least 8KiB.
+    pub(super) head: Option<Written<Bytes>>,
+    /// A request's header fields. Default 100.
+    pub(super) fields: Option<Written<Count>>,
+    /// A request's path and query. Default 8KiB.
+    pub(super) uri: Option<Written<Bytes>>,
+    /// Streams at once on an HTTP/2 connection. Default 100.
+    pub(super) h2_streams: Option<Written<Count>>,
+}
+
+/// A service: one application behind the proxy, in two variants.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceFile {
+    /// The hosts it is for, one or a list: a name, *.NAME, or * for any. Default: any.
+    pub(super) host: Option<List<HostPattern>>,
+    /// The path at and below which it is for its hosts, by whole segments. Default /.
+    pub(super) path: Option<Written<PathPrefix>>,
+    /// The variant that is stable at first. Default blue.
+    pub(super) stable: Option<Written<Variant>>,
+    /// Blue: an endpoint, a list of them, or all about it.
+    pub(super) blue: Option<VariantFile>,
+    /// Green: an endpoint, a list of them, or all about it.
+    pub(super) green: Option<VariantFile>,
+    /// How endpoints are checked.
+    pub(super) health: Option<HealthFile>,
+    /// How visitors are split between the variants.
+    pub(super) split: Option<SplitFile>,
+    /// How testers choose their variant. Default: they cannot.
+    #[serde(rename = "override")]
+    pub(super) tester: Option<OverrideFile>,
+    /// Who is told what.
+    pub(super) tell: Option<TellFile>,
+    /// Deadlines toward endpoints.
+    pub(super) timeouts: Option<TimeoutsFile>,
+    /// Bounds on requests.
+    pub(super) limits: Option<LimitsFile>,
+}
+
+pub(super) type VariantFile = Short<EndpointUrl, EndpointFile, VariantLong>;
+
+/// A variant.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VariantLong {
+    /// Its endpoints. The candidate may do without the key until something is deployed to it.
+    pub(super) endpoints: Option<Short<EndpointUrl, EndpointFile, Never>>,
+    /// A label for people, such as 2.0.1.
+    pub(super) version: Option<Written<String>>,
+    /// What its requests get while none of its endpoints is healthy: spill (stable answers) or fail (503).
+    /// Default spill for the candidate; stable never spills.
+    pub(super) when_unhealthy: Option<Written<WhenUnhealthy>>,
+}
+
+pub(super) type EndpointFile = Short<EndpointUrl, Never, EndpointLong>;
+
+/// An endpoint.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndpointLong {
+    /// http://HOST:PORT, port 80 unless given.
+    pub(super) url: Written<EndpointUrl>,
+    /// Its share among the endpoints of its variant, 1 to 1000. Default 1. It never moves the split.
+    pub(super) weight: Option<Written<Count>>,
+}
+
+/// How endpoints are checked.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthFile {
+    /// What is asked for with GET and must answer 200 to 399. Default: a connection must be accepted.
+    pub(super) path: Option<Written<CheckPath>>,
+    /// From one check to the next. Default 2s.
+    pub(super) interval: Option<Written<Duration>>,
+    /// How long an answer may take, at most the interval. Default 1s.
+    pub(super) timeout: Option<Written<Duration>>,
+    /// Passes in a row that make an unhealthy endpoint healthy. Default 2.
+    pub(super) up: Option<Written<Count>>,
+    /// Failures in a row that make a healthy endpoint unhealthy. Default 3.
+    pub(super) down: Option<Written<Count>>,
+}
+
+/// How visitors are split between the variants.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SplitFile {
+    /// What a visitor is recognised by. Default cookie.
+    pub(super) by: Option<Written<By>>,
+    /// Where the user's key stands, one place or a list; the first that has one decides:
+    /// header:NAME, cookie:NAME, query:NAME or client_addr.
+    pub(super) user: Option<List<UserKey>>,
+    /// What happens under by: user to a visitor without a key. Default cookie.
+    pub(super) otherwise: Option<Written<Otherwise>>,
+    /// Once on the candidate, always on the candidate, until the weight is 0. Default false.
+    pub(super) ratchet: Option<Written<bool>>,
+    /// The candidate's share at first. Default 0%.
+    pub(super) initial_weight: Option<Written<Weight>>,
+    /// Decides who is first: another salt, other people. Default: the service's name.
+    pub(super) salt: Option<Written<String>>,
+}
+
+/// How testers choose their variant.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OverrideFile {
+    /// The header that carries VARIANT:SECRET. Default x-tidegate-override.
+    pub(super) header: Option<Written<HeaderName>>,
+    /// Where the secret is, file:PATH or env:NAME; at least 16 bytes.
+    pub(super) secret: Written<SecretSource>,
+}
+
+/// Who is told what.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TellFile {
+    /// What the endpoint is told: variant (X-Tidegate-Variant), visitor (X-Tidegate-Visitor). Default [variant].
+    pub(super) endpoint: Option<List<Fact>>,
+    /// What the client is told: variant (X-Tidegate-Variant). Default nothing.
+    pub(super) client: Option<List<Fact>>,
+}
+
+/// Deadlines toward endpoints.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimeoutsFile {
+    /// For a connection to be accepted. Default 2s.
+    pub(super) connect: Option<Written<Duration>>,
+    /// From the request's head written to the response's head read. Default 60s.
+    pub(super) first_byte: Option<Written<Duration>>,
+    /// Between two pieces of a body, either way. Default 60s.
+    pub(super) body_idle: Option<Written<Duration>>,
+}
+
+/// Bounds on requests.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsFile {
+    /// The largest request body. Default: unlimited.
+    pub(super) body: Option<Written<Bytes>>,
+}

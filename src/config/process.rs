@@ -1,0 +1,346 @@
+//! From the file to what the process as a whole needs: listeners, sockets, deadlines.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{
+    AccessLogFile, ClientLimitsFile, ClientTimeoutsFile, ConfigFile, CookieFile, ListenFile,
+    TrustedProxiesFile,
+};
+use super::problem::{Findings, below};
+use super::scalar::{Bytes, Count, ListenAddress, LogMode, Scalar, TelemetryAddress};
+use super::secret::read_secret;
+use super::units::{show_bytes, show_duration};
+use super::written::{Never, Short, Written};
+use super::{AdminSettings, CookieSettings, Overrides, TelemetrySettings};
+use crate::proxy::{
+    ClientLimits, ClientTimeouts, ForwardedHeader, Grace, LiveSettings, ProxySettings, TrustedProxies,
+};
+use crate::telemetry::{AccessLogSettings, AccessLogTarget, AccessLogWrite};
+use crate::traffic::{Key, Keys, Weight};
+
+const LISTEN: &str = ":8080";
+const STATE: &str = "/var/lib/tidegate";
+const DRAIN: Duration = Duration::from_secs(30);
+const SAMPLED: Option<Weight> = Weight::from_percent(1);
+const THREADS_MAX: usize = 1024;
+/// Below this, requests that browsers send every day would be refused.
+const HEAD_BYTES: RangeInclusive<u64> = 8 << 10..=16 << 20;
+/// The longest path and query that the `http` crate takes.
+const URI_BYTES: RangeInclusive<u64> = 256..=65_534;
+/// The most fields that an `http::HeaderMap` holds.
+const FIELDS_MAX: u32 = 32_768;
+const COOKIE_KEY_BYTES_MIN: usize = 32;
+
+pub(super) fn proxy(findings: &mut Findings, file: &mut ConfigFile, flags: &Overrides) -> ProxySettings {
+    let timeouts = file.timeouts.take().unwrap_or_default();
+    ProxySettings {
+        listen: listen(findings, file.listen.take(), flags),
+        threads: threads(findings, file.threads.as_ref(), flags),
+        drain: findings.read_or("timeouts", "drain", timeouts.drain.as_ref(), DRAIN),
+        live: LiveSettings {
+            trusted_proxies: trusted_proxies(findings, file.trusted_proxies.take()),
+            grace: Grace(findings.read_or("timeouts", "grace", timeouts.grace.as_ref(), Grace::default().0)),
+            timeouts: client_timeouts(findings, &timeouts),
+            limits: client_limits(findings, &file.limits.take().unwrap_or_default()),
+        },
+    }
+}
+
+pub(super) fn state(findings: &mut Findings, file: &ConfigFile, base: &Path, flags: &Overrides) -> PathBuf {
+    let configured = base.join(findings.read_or("", "state", file.state.as_ref(), STATE.into()));
+    flags.state.clone().unwrap_or(configured)
+}
+
+pub(super) fn admin(
+    findings: &mut Findings,
+    file: &ConfigFile,
+    base: &Path,
+    flags: &Overrides,
+) -> AdminSettings {
+    let mut settings = AdminSettings::default();
+    if let Some(admin) = &file.admin {
+        settings.socket =
+            base.join(findings.read_or("admin", "socket", admin.socket.as_ref(), settings.socket));
+        settings.group = admin.group.as_ref().and_then(|group| findings.read("admin.group", group));
+    }
+    if let Some(socket) = &flags.admin_socket {
+        settings.socket.clone_from(socket);
+    }
+    if flags.admin_group.is_some() {
+        settings.group.clone_from(&flags.admin_group);
+    }
+    settings
+}
+
+pub(super) fn telemetry(
+    findings: &mut Findings,
+    file: &ConfigFile,
+    base: &Path,
+    flags: &Overrides,
+    listen: &[SocketAddr],
+) -> TelemetrySettings {
+    let default = TelemetrySettings::default();
+    let written = file.telemetry.as_ref();
+    let configured = findings.read_or("", "telemetry", written, TelemetryAddress(default.address)).0;
+    let address = match &flags.telemetry {
+        Some(text) => flag(findings, "--telemetry", text).map_or(configured, |TelemetryAddress(addr)| addr),
+        None => configured,
+    };
+    if let Some(taken) = address.filter(|address| listen.iter().any(|other| collide(*other, *address))) {
+        let why = format!("clients connect to {taken}; telemetry needs an address of its own");
+        match (&flags.telemetry, written) {
+            (Some(text), _) => findings.wrong_flag("--telemetry", text, why),
+            (None, Some(written)) => findings.wrong("telemetry", written, why),
+            (None, None) => findings.wrong_flag("telemetry", &taken.to_string(), why),
+        }
+    }
+    TelemetrySettings { address, access_log: access_log(findings, file.access_log.as_ref(), base, flags) }
+}
+
+pub(super) fn cookie(findings: &mut Findings, file: Option<CookieFile>, base: &Path) -> CookieSettings {
+    let sources = file.and_then(|file| file.keys).map(Short::into_items).unwrap_or_default();
+    let mut keys = Vec::new();
+    for (at, source) in sources.iter().enumerate() {
+        let place = format!("cookie.keys[{at}]");
+        let Some(secret) = read_secret(findings, &place, source, base, COOKIE_KEY_BYTES_MIN) else {
+            continue;
+        };
+        match Key::new(&secret) {
+            Ok(key) => keys.push(key),
+            Err(error) => findings.wrong(&place, source, error.to_string()),
+        }
+    }
+    let mut keys = keys.into_iter();
+    CookieSettings { keys: keys.next().map(|signing| Keys::new(signing, keys.collect())) }
+}
+
+fn flag<T: Scalar>(findings: &mut Findings, name: &str, text: &str) -> Option<T> {
+    T::read(text).map_err(|why| findings.wrong_flag(name, text, why)).ok()
+}
+
+fn listen(
+    findings: &mut Findings,
+    file: Option<Short<ListenAddress, ListenFile, Never>>,
+    flags: &Overrides,
+) -> Vec<SocketAddr> {
+    let configured = listen_in_file(findings, file);
+    if flags.listen.is_empty() {
+        return configured;
+    }
+    let mut addresses = Vec::new();
+    for text in &flags.listen {
+        let Some(ListenAddress(address)) = flag(findings, "--listen", text) else { continue };
+        if addresses.iter().any(|other| collide(*other, address)) {
+            findings.wrong_flag("--listen", text, "is listened on already; leave it out");
+        }
+        addresses.push(address);
+    }
+    addresses
+}
+
+fn listen_in_file(
+    findings: &mut Findings,
+    file: Option<Short<ListenAddress, ListenFile, Never>>,
+) -> Vec<SocketAddr> {
+    let listeners = match file {
+        None => vec![("listen".to_owned(), Short::One(Written::new(LISTEN.to_owned(), 0)))],
+        Some(Short::One(address)) => vec![("listen".to_owned(), Short::One(address))],
+        Some(Short::List(listeners, line)) => {
+            if listeners.is_empty() {
+                let why = "there is no address to listen on; add one or remove listen";
+                findings.wrong_at("listen", Some("[]"), line, why);
+            }
+            let named = |(at, listener)| (format!("listen[{at}]"), listener);
+            listeners.into_iter().enumerate().map(named).collect()
+        }
+        Some(Short::Mapping(never, _)) => match never {},
+    };
+    let mut seen: Vec<(SocketAddr, u64)> = Vec::new();
+    for (place, listener) in listeners {
+        let (place, written) = match listener {
+            Short::One(written) => (place, written),
+            Short::Mapping(long, _) => {
+                if let Some(tls) = long.tls {
+                    let why = "TLS is not supported yet; terminate it in front, and name that proxy in \
+                               trusted_proxies";
+                    findings.wrong_at(&below(&place, "tls"), None, tls.referenced.line(), why);
+                }
+                (below(&place, "address"), long.address)
+            }
+            Short::List(_, line) => {
+                findings.wrong_at(&place, Some("[]"), line, "a single address is expected here");
+                continue;
+            }
+        };
+        let Some(ListenAddress(address)) = findings.read(&place, &written) else { continue };
+        if let Some((_, line)) = seen.iter().find(|(other, _)| collide(*other, address)) {
+            findings.wrong(&place, &written, format!("is listened on already (line {line}); leave one out"));
+        }
+        seen.push((address, written.line));
+    }
+    seen.into_iter().map(|(address, _)| address).collect()
+}
+
+/// Whether two listeners would fight for a port. Port 0 is a new port each time, and an address beside
+/// the one that stands for all is a listener of its own.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let canonical = |ip: IpAddr| match ip.to_canonical() {
+        ip if ip.is_unspecified() => None,
+        ip => Some(ip),
+    };
+    a.port() != 0 && a.port() == b.port() && canonical(a.ip()) == canonical(b.ip())
+}
+
+fn threads(findings: &mut Findings, file: Option<&Written<Count>>, flags: &Overrides) -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let too_many =
+        format!("more than {THREADS_MAX} threads only get in each other's way; one per core is best");
+    let mut threads = cores;
+    if let Some(written) = file
+        && let Some(Count(count)) = findings.read("threads", written)
+    {
+        let count = NonZeroUsize::new(count as usize).unwrap_or(cores);
+        if count.get() > THREADS_MAX {
+            findings.wrong("threads", written, &*too_many);
+        }
+        threads = count;
+    }
+    if let Some(count) = flags.threads {
+        if count.get() > THREADS_MAX {
+            findings.wrong_flag("--threads", &count.to_string(), too_many);
+        }
+        threads = count;
+    }
+    threads
+}
+
+fn trusted_proxies(findings: &mut Findings, file: Option<TrustedProxiesFile>) -> TrustedProxies {
+    let Some(file) = file else { return TrustedProxies::default() };
+    let mut trusted = TrustedProxies::default();
+    for (at, written) in file.from.map(Short::into_items).unwrap_or_default().iter().enumerate() {
+        let place = format!("trusted_proxies.from[{at}]");
+        let Some(net) = findings.read::<ipnet::IpNet>(&place, written) else { continue };
+        if net.prefix_len() == 0 {
+            findings.doubt(&place, written, "everybody may now say whatever address they come from");
+        }
+        trusted.from.push(net);
+    }
+    if let Some(header) = &file.header {
+        trusted.header = findings.read("trusted_proxies.header", header).unwrap_or_default();
+        if trusted.from.is_empty() && trusted.header != ForwardedHeader::default() {
+            findings.doubt("trusted_proxies.header", header, "is believed from nobody; add from: [NETWORK]");
+        }
+    }
+    trusted
+}
+
+fn client_timeouts(findings: &mut Findings, file: &ClientTimeoutsFile) -> ClientTimeouts {
+    let default = ClientTimeouts::default();
+    let mut read = |key, written: &Option<Written<Duration>>, default| {
+        some_time(findings, "timeouts", key, written.as_ref(), default)
+    };
+    ClientTimeouts {
+        handshake: read("handshake", &file.handshake, default.handshake),
+        head: read("head", &file.head, default.head),
+        keep_alive_idle: read("keep_alive_idle", &file.keep_alive_idle, default.keep_alive_idle),
+    }
+}
+
+/// A time that must be more than none.
+pub(super) fn some_time(
+    findings: &mut Findings,
+    section: &str,
+    key: &str,
+    written: Option<&Written<Duration>>,
+    default: Duration,
+) -> Duration {
+    let time = findings.read_or(section, key, written, default);
+    if let Some(written) = written.filter(|_| time.is_zero()) {
+        let why =
+            format!("no time at all; write at least 1ms, or leave it out for {}", show_duration(default));
+        findings.wrong(&below(section, key), written, why);
+    }
+    time
+}
+
+fn client_limits(findings: &mut Findings, file: &ClientLimitsFile) -> ClientLimits {
+    let default = ClientLimits::default();
+    let head = bounded(findings, "head", file.head.as_ref(), default.head_bytes_max as u64, HEAD_BYTES);
+    let uri = bounded(findings, "uri", file.uri.as_ref(), default.uri_bytes_max as u64, URI_BYTES);
+    if let Some((key, written)) =
+        file.uri.as_ref().map(|uri| ("uri", uri)).or(file.head.as_ref().map(|head| ("head", head)))
+        && uri > head
+    {
+        let why = format!(
+            "a request's head ({} at most) holds its path and query ({} at most); raise head or lower uri",
+            show_bytes(head),
+            show_bytes(uri)
+        );
+        findings.wrong(&below("limits", key), written, why);
+    }
+    let fields =
+        findings.read_or("limits", "fields", file.fields.as_ref(), Count(default.fields_max as u32)).0;
+    if let Some(written) = file.fields.as_ref().filter(|_| fields > FIELDS_MAX) {
+        findings.wrong("limits.fields", written, format!("no request is read with more than {FIELDS_MAX}"));
+    }
+    let streams = Count(default.h2_streams_max);
+    ClientLimits {
+        head_bytes_max: usize::try_from(head).unwrap_or(usize::MAX),
+        fields_max: fields as usize,
+        uri_bytes_max: usize::try_from(uri).unwrap_or(usize::MAX),
+        h2_streams_max: findings.read_or("limits", "h2_streams", file.h2_streams.as_ref(), streams).0,
+    }
+}
+
+fn bounded(
+    findings: &mut Findings,
+    key: &str,
+    written: Option<&Written<Bytes>>,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> u64 {
+    let Bytes(bytes) = findings.read_or("limits", key, written, Bytes(default));
+    match written {
+        Some(written) if !range.contains(&bytes) => {
+            let (least, most) = (show_bytes(*range.start()), show_bytes(*range.end()));
+            findings.wrong(&below("limits", key), written, format!("must be {least} to {most}"));
+            default
+        }
+        _ => bytes,
+    }
+}
+
+fn access_log(
+    findings: &mut Findings,
+    file: Option<&AccessLogFile>,
+    base: &Path,
+    flags: &Overrides,
+) -> AccessLogSettings {
+    let none = AccessLogFile::default();
+    let file = file.unwrap_or(&none);
+    let configured = findings.read_or("access_log", "write", file.write.as_ref(), LogMode::Off);
+    let share = findings.read_or("access_log", "share", file.share.as_ref(), SAMPLED.unwrap_or_default());
+    if let Some(written) =
+        file.share.as_ref().filter(|_| configured != LogMode::Sampled && Some(share) != SAMPLED)
+    {
+        findings.doubt("access_log.share", written, "counts only with write: sampled");
+    }
+    let mode = match &flags.access_log {
+        Some(text) => flag(findings, "--access-log", text).unwrap_or(configured),
+        None => configured,
+    };
+    let path = file.file.as_ref().and_then(|written| findings.read("access_log.file", written));
+    AccessLogSettings {
+        write: match mode {
+            LogMode::Off => AccessLogWrite::Off,
+            LogMode::Sampled => AccessLogWrite::Sampled { share },
+            LogMode::All => AccessLogWrite::All,
+        },
+        target: path.map_or(AccessLogTarget::Stdout, |path: PathBuf| AccessLogTarget::File(base.join(path))),
+        query: findings.read_or("access_log", "query", file.query.as_ref(), false),
+    }
+}

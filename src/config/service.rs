@@ -1,0 +1,346 @@
+//! From the file to one service.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::file::{
+    EndpointFile, HealthFile, OverrideFile, ServiceFile, SplitFile, TellFile, TimeoutsFile, VariantFile,
+    VariantLong,
+};
+use super::problem::{Findings, below};
+use super::process::some_time;
+use super::scalar::{Bytes, Count, Fact};
+use super::secret::read_secret;
+use super::units::show_duration;
+use super::written::{List, Short, Written};
+use crate::control::ServiceConfig;
+use crate::routing::{
+    HostPattern, Limits, PathPrefix, Recognition, Route, Secret, ServiceSettings, Tell, TesterOverride,
+    Timeouts, UserKey, WhenUnhealthy,
+};
+use crate::traffic::{By, Otherwise, PerVariant, Role, Variant, Weight};
+use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings};
+
+const NAME_CHARS_MAX: usize = 63;
+const ENDPOINT_WEIGHT_MAX: u32 = 1000;
+const TESTER_HEADER: HeaderName = HeaderName::from_static("x-tidegate-override");
+const TESTER_SECRET_BYTES_MIN: usize = 16;
+
+/// A service, and the line in which its routes stand, for whoever claims the same.
+pub(super) struct Built {
+    pub(super) service: ServiceConfig,
+    pub(super) routes_line: u64,
+}
+
+pub(super) fn build(
+    findings: &mut Findings,
+    name: &Written<String>,
+    file: ServiceFile,
+    base: &Path,
+) -> Built {
+    let at = format!("services.{}", name.text);
+    check_name(findings, &at, name);
+    let routes_line = file.host.as_ref().map(Short::line);
+    let routes_line = routes_line.or(file.path.as_ref().map(|path| path.line)).unwrap_or(name.line);
+    let routes = routes(findings, &at, file.host, file.path.as_ref());
+    let stable = findings.read_or(&at, "stable", file.stable.as_ref(), Variant::Blue);
+    let candidate = stable.other();
+
+    let mut variants = PerVariant { blue: file.blue, green: file.green }.map(|variant, written| {
+        let role = if variant == stable { Role::Stable } else { Role::Candidate };
+        variant_settings(findings, &at, name.line, variant, role, written)
+    });
+    refuse_shared_endpoints(findings, &at, &mut variants);
+    let split = file.split.unwrap_or_default();
+    let (recognition, initial_weight) =
+        split_settings(findings, &below(&at, "split"), name, split, |weight| {
+            let wanting = variants[candidate].endpoints.is_empty() && !variants[candidate].has_problem;
+            (weight > Weight::ZERO && wanting).then(|| {
+                format!("{candidate} has no endpoint that {weight} could go to; add one or start at 0%")
+            })
+        });
+    let settings = ServiceSettings {
+        name: name.text.as_str().into(),
+        routes,
+        health: health(findings, &below(&at, "health"), &file.health.unwrap_or_default()),
+        when_unhealthy: PerVariant::from_fn(|variant| variants[variant].when_unhealthy),
+        tester: file
+            .tester
+            .and_then(|tester| tester_override(findings, &below(&at, "override"), &tester, base)),
+        tell: tell(findings, &below(&at, "tell"), file.tell.unwrap_or_default()),
+        timeouts: timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default()),
+        limits: Limits {
+            body_bytes_max: file
+                .limits
+                .and_then(|limits| limits.body)
+                .and_then(|body| findings.read(&below(&at, "limits.body"), &body))
+                .map(|Bytes(bytes)| bytes),
+        },
+    };
+    let version = PerVariant::from_fn(|variant| variants[variant].version.clone());
+    let endpoints = variants.map(|_, variant| variant.endpoints.into_iter().map(|(spec, _)| spec).collect());
+    let settings = Arc::new(settings);
+    let service = ServiceConfig { settings, recognition, stable, initial_weight, endpoints, version };
+    Built { service, routes_line }
+}
+
+fn check_name(findings: &mut Findings, at: &str, name: &Written<String>) {
+    let text = &name.text;
+    let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if text.is_empty() || text.len() > NAME_CHARS_MAX || !text.bytes().all(letters) || text.starts_with('-') {
+        let why =
+            "a service's name has lower-case letters, digits and -, at most 63, and does not begin with -";
+        findings.wrong_at(at, None, name.line, why);
+    }
+}
+
+fn routes(
+    findings: &mut Findings,
+    at: &str,
+    hosts: Option<List<HostPattern>>,
+    path: Option<&Written<PathPrefix>>,
+) -> Vec<Route> {
+    let path = findings.read_or(at, "path", path, PathPrefix::root());
+    let place = below(at, "host");
+    let Some(hosts) = hosts else { return vec![Route { host: HostPattern::Any, path }] };
+    let line = hosts.line();
+    let hosts = hosts.into_items();
+    if hosts.is_empty() {
+        findings.wrong_at(&place, Some("[]"), line, "no host is left; add one, or remove host for any");
+    }
+    let mut routes: Vec<Route> = Vec::new();
+    for written in &hosts {
+        let Some(host) = findings.read(&place, written) else { continue };
+        if routes.iter().any(|route| route.host == host) {
+            findings.doubt(&place, written, "stands here twice");
+            continue;
+        }
+        routes.push(Route { host, path: path.clone() });
+    }
+    routes
+}
+
+struct VariantSettings {
+    endpoints: Vec<(EndpointSpec, u64)>,
+    version: Option<Arc<str>>,
+    when_unhealthy: WhenUnhealthy,
+    /// Something about its endpoints is noted already; what follows from that is not.
+    has_problem: bool,
+}
+
+fn variant_settings(
+    findings: &mut Findings,
+    at: &str,
+    service_line: u64,
+    variant: Variant,
+    role: Role,
+    written: Option<VariantFile>,
+) -> VariantSettings {
+    let at = below(at, variant.as_str());
+    let mut place = at.clone();
+    let mut line = written.as_ref().map_or(service_line, Short::line);
+    let mut long = VariantLong::default();
+    let listed = match written {
+        None => None,
+        Some(Short::One(url)) => Some(vec![Short::One(url)]),
+        Some(Short::List(endpoints, _)) => Some(endpoints),
+        Some(Short::Mapping(mapping, _)) => {
+            long = mapping;
+            place = below(&at, "endpoints");
+            match long.endpoints.take() {
+                None => None,
+                Some(Short::One(url)) => Some(vec![Short::One(url)]),
+                Some(Short::List(endpoints, at)) => {
+                    line = at;
+                    Some(endpoints)
+                }
+                Some(Short::Mapping(never, _)) => match never {},
+            }
+        }
+    };
+    let problems_before = findings.problems.len();
+    match (&listed, role) {
+        (Some(listed), _) if listed.is_empty() => {
+            let why = match role {
+                Role::Stable => format!("{variant} is stable and has no endpoint; add one"),
+                Role::Candidate => format!("{variant} has no endpoint; add one or remove {variant}"),
+            };
+            findings.wrong_at(&place, Some("[]"), line, why);
+        }
+        (None, Role::Stable) => {
+            let why =
+                format!("{variant} is stable and has no endpoint; add one, such as http://127.0.0.1:3001");
+            findings.wrong_at(&place, None, line, why);
+        }
+        _ => {}
+    }
+    let endpoints = endpoints(findings, &place, listed.unwrap_or_default());
+    let has_problem = findings.problems.len() > problems_before;
+    let mut when_unhealthy = WhenUnhealthy::default();
+    if let Some(written) = &long.when_unhealthy {
+        let place = below(&at, "when_unhealthy");
+        when_unhealthy = findings.read(&place, written).unwrap_or_default();
+        if role == Role::Stable && when_unhealthy == WhenUnhealthy::Spill {
+            findings.doubt(&place, written, "stable never spills; this counts once it is the candidate");
+        }
+    }
+    let version = long.version.as_ref().and_then(|version| findings.read(&below(&at, "version"), version));
+    VariantSettings { endpoints, version: version.map(Into::into), when_unhealthy, has_problem }
+}
+
+fn endpoints(findings: &mut Findings, place: &str, listed: Vec<EndpointFile>) -> Vec<(EndpointSpec, u64)> {
+    let mut endpoints: Vec<(EndpointSpec, u64)> = Vec::new();
+    for endpoint in listed {
+        let (url, weight) = match endpoint {
+            Short::One(url) => (url, None),
+            Short::Mapping(long, _) => (long.url, long.weight),
+            Short::List(_, line) => {
+                findings.wrong_at(place, Some("[]"), line, "a single endpoint is expected here");
+                continue;
+            }
+        };
+        let mut share = 1;
+        if let Some(written) = &weight {
+            let place = below(place, "weight");
+            let Count(count) = findings.read(&place, written).unwrap_or(Count(1));
+            if count > ENDPOINT_WEIGHT_MAX {
+                let why =
+                    format!("must be 1 to {ENDPOINT_WEIGHT_MAX}; it counts beside the variant's others");
+                findings.wrong(&place, written, why);
+            }
+            share = u16::try_from(count).unwrap_or(1);
+        }
+        let Some(address) = findings.read::<EndpointUrl>(place, &url) else { continue };
+        if let Some((_, line)) = endpoints.iter().find(|(other, _)| other.url == address) {
+            let why = format!("stands here twice (line {line}); leave one out, or give it a weight");
+            findings.wrong(place, &url, why);
+            continue;
+        }
+        endpoints.push((EndpointSpec { url: address, weight: share }, url.line));
+    }
+    endpoints
+}
+
+fn refuse_shared_endpoints(findings: &mut Findings, at: &str, variants: &mut PerVariant<VariantSettings>) {
+    for (spec, line) in &variants.green.endpoints {
+        let other = variants.blue.endpoints.iter().find(|(other, _)| other.url == spec.url);
+        if let Some((_, other_line)) = other {
+            let why = format!("blue has it, too (line {other_line}); blue and green are the same place then");
+            findings.wrong_at(&below(at, "green"), Some(&spec.url.to_string()), *line, why);
+        }
+    }
+}
+
+fn split_settings(
+    findings: &mut Findings,
+    at: &str,
+    name: &Written<String>,
+    file: SplitFile,
+    objection: impl FnOnce(Weight) -> Option<String>,
+) -> (Recognition, Weight) {
+    let by = findings.read_or(at, "by", file.by.as_ref(), By::default());
+    let place = below(at, "user");
+    let user = file.user.map(Short::into_items).unwrap_or_default();
+    let user_keys: Vec<UserKey> = user.iter().filter_map(|key| findings.read(&place, key)).collect();
+    match (by, &file.by, user.first()) {
+        (By::User, Some(written), None) => {
+            let why = "where does the user's key stand? Add user: [header:NAME], cookie:NAME, query:NAME or \
+                       client_addr";
+            findings.wrong(&below(at, "by"), written, why);
+        }
+        (By::Cookie | By::Request, _, Some(written)) => {
+            findings.doubt(&place, written, "counts only with by: user");
+        }
+        _ => {}
+    }
+    let otherwise = findings.read_or(at, "otherwise", file.otherwise.as_ref(), Otherwise::default());
+    if let Some(written) =
+        file.otherwise.as_ref().filter(|_| by != By::User && otherwise != Otherwise::default())
+    {
+        findings.doubt(&below(at, "otherwise"), written, "counts only with by: user");
+    }
+    let initial_weight = findings.read_or(at, "initial_weight", file.initial_weight.as_ref(), Weight::ZERO);
+    if let Some(written) = &file.initial_weight
+        && let Some(why) = objection(initial_weight)
+    {
+        findings.wrong(&below(at, "initial_weight"), written, why);
+    }
+    let recognition = Recognition {
+        by,
+        user_keys,
+        otherwise,
+        ratchet: findings.read_or(at, "ratchet", file.ratchet.as_ref(), false),
+        salt: findings.read_or(at, "salt", file.salt.as_ref(), name.text.clone()).into(),
+    };
+    (recognition, initial_weight)
+}
+
+fn health(findings: &mut Findings, at: &str, file: &HealthFile) -> HealthSettings {
+    let default = HealthSettings::default();
+    let path = file.path.as_ref().and_then(|path| findings.read(&below(at, "path"), path));
+    let interval = some_time(findings, at, "interval", file.interval.as_ref(), default.interval);
+    let timeout = some_time(findings, at, "timeout", file.timeout.as_ref(), default.timeout);
+    let blamed = file.timeout.as_ref().map(|written| ("timeout", written));
+    if let Some((key, written)) = blamed.or(file.interval.as_ref().map(|written| ("interval", written)))
+        && timeout > interval
+    {
+        let (timeout, interval) = (show_duration(timeout), show_duration(interval));
+        let why = format!(
+            "a check may take {timeout}, but the next begins after {interval}; make timeout at most interval"
+        );
+        findings.wrong(&below(at, key), written, why);
+    }
+    HealthSettings {
+        path: path.map(|path| path.0),
+        interval,
+        timeout,
+        up: findings.read_or(at, "up", file.up.as_ref(), Count(default.up)).0,
+        down: findings.read_or(at, "down", file.down.as_ref(), Count(default.down)).0,
+    }
+}
+
+fn tester_override(
+    findings: &mut Findings,
+    at: &str,
+    file: &OverrideFile,
+    base: &Path,
+) -> Option<TesterOverride> {
+    let header = findings.read_or(at, "header", file.header.as_ref(), TESTER_HEADER);
+    let secret = read_secret(findings, &below(at, "secret"), &file.secret, base, TESTER_SECRET_BYTES_MIN)?;
+    Some(TesterOverride { header, secret: Secret::new(&secret) })
+}
+
+fn tell(findings: &mut Findings, at: &str, file: TellFile) -> Tell {
+    let mut facts = |key: &str, written: Option<List<Fact>>| {
+        written.map(|list| {
+            let place = below(at, key);
+            list.into_items()
+                .into_iter()
+                .filter_map(|written| Some((findings.read(&place, &written)?, written)))
+                .collect::<Vec<_>>()
+        })
+    };
+    let (endpoint, client) = (facts("endpoint", file.endpoint), facts("client", file.client));
+    let has = |facts: &[(Fact, Written<Fact>)], wanted| facts.iter().any(|(fact, _)| *fact == wanted);
+    let client = client.unwrap_or_default();
+    if let Some((_, written)) = client.iter().find(|(fact, _)| *fact == Fact::Visitor) {
+        let why = "a client is told variant or nothing; the visitor id is for endpoints";
+        findings.wrong(&below(at, "client"), written, why);
+    }
+    Tell {
+        endpoint_variant: endpoint.as_ref().is_none_or(|facts| has(facts, Fact::Variant)),
+        endpoint_visitor: endpoint.as_ref().is_some_and(|facts| has(facts, Fact::Visitor)),
+        client_variant: has(&client, Fact::Variant),
+    }
+}
+
+fn timeouts(findings: &mut Findings, at: &str, file: &TimeoutsFile) -> Timeouts {
+    let default = Timeouts::default();
+    Timeouts {
+        connect: some_time(findings, at, "connect", file.connect.as_ref(), default.connect),
+        first_byte: some_time(findings, at, "first_byte", file.first_byte.as_ref(), default.first_byte),
+        body_idle: some_time(findings, at, "body_idle", file.body_idle.as_ref(), default.body_idle),
+    }
+}

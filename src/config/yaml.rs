@@ -1,0 +1,79 @@
+//! The first pass: YAML to the types of the file, with bounds on what YAML may do.
+
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Error, MergeKeyPolicy, Options};
+
+use super::ConfigError;
+use super::file::ConfigFile;
+use super::meant::{did_you_mean, listed};
+use super::problem::printable_all;
+
+/// The deepest that the file goes is seven.
+const DEPTH_MAX: usize = 16;
+/// Enough for ten thousand services with everything spelled out.
+const NODES_MAX: usize = 4_000_000;
+
+pub(super) fn read(text: &str, name: &str) -> Result<ConfigFile, ConfigError> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+        let location = error.location();
+        ConfigError::Yaml {
+            name: name.to_owned(),
+            line: location.map_or(1, |location| location.line()).max(1),
+            column: location.map_or(1, |location| location.column()).max(1),
+            why: printable_all(&explain(error.without_snippet())),
+        }
+    })
+}
+
+fn options() -> Options {
+    serde_saphyr::options! {
+        with_snippet: false,
+        merge_keys: MergeKeyPolicy::Error,
+        reject_unsupported_tags: true,
+        budget: serde_saphyr::budget! {
+            max_aliases: 0,
+            max_anchors: 0,
+            max_depth: DEPTH_MAX,
+            max_nodes: NODES_MAX,
+            max_events: 2 * NODES_MAX,
+        },
+    }
+}
+
+fn explain(error: &Error) -> String {
+    match error {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            match did_you_mean(field, expected.iter().copied()) {
+                Some(word) => format!("unknown key {field:?}; did you mean {word}?"),
+                None => {
+                    format!("unknown key {field:?}; known here: {}", listed(expected.iter().copied()))
+                }
+            }
+        }
+        Error::SerdeMissingField { field, .. } => format!("the key {field} is missing"),
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {key:?} stands here twice; leave one out")
+        }
+        Error::DuplicateMappingKey { key: None, .. } => "a key stands here twice; leave one out".to_owned(),
+        Error::UnknownAnchor { .. } => {
+            "a value that begins with * is an alias in YAML; put it in quotes".to_owned()
+        }
+        Error::Budget { breach: BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. }, .. } => {
+            "anchors and aliases (& and *) are not taken; write it out, or put it in quotes".to_owned()
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            format!("nested more than {DEPTH_MAX} levels deep")
+        }
+        Error::Budget { .. } => "far more than any configuration needs".to_owned(),
+        Error::MergeKeyNotAllowed { .. } => "merge keys (<<) are not taken; write it out".to_owned(),
+        Error::MultipleDocuments { .. } => "a second YAML document begins here; one is taken".to_owned(),
+        other => without_location(&other.to_string()),
+    }
+}
+
+/// The library ends its messages with the place, which ours begin with.
+fn without_location(message: &str) -> String {
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    let message = message[..end].replace("expected string scalar", "a single value is expected here");
+    message.replace("expected mapping start", "a mapping (key: value) is expected here")
+}

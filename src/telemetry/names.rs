@@ -1,0 +1,148 @@
+//! Every metric's name, kind and help text, in one place, so that page, dashboards and documents agree.
+//!
+//! Prometheus' conventions: base units, `_total` for counters, `_ratio` for shares of one. No label ever
+//! carries what a stranger chose.
+
+/// What a number on the page may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by upper bound.
+    Histogram,
+}
+
+/// A metric family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The name, prefix included.
+    pub name: &'static str,
+    /// What its numbers may do.
+    pub kind: Kind,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, help }
+}
+
+/// `{service, variant, code, method}`
+pub const REQUESTS: Metric =
+    counter("tidegate_requests_total", "Requests by assigned variant, counted at the response head.");
+/// `{service, variant}`
+pub const FAILURES: Metric =
+    counter("tidegate_failures_total", "Requests that failed, as gates count it: also if a retry hid it.");
+/// `{service, variant}`
+pub const LATE_FAILURES: Metric =
+    counter("tidegate_late_failures_total", "Responses that went wrong after their head.");
+/// `{service, variant}`
+pub const REQUEST_DURATION: Metric =
+    histogram("tidegate_request_duration_seconds", "From a request's arrival to its last byte sent.");
+/// `{service, variant}`
+pub const UPSTREAM_TTFB: Metric = histogram(
+    "tidegate_upstream_ttfb_seconds",
+    "From the request head written to the response head received; what gates read.",
+);
+/// `{service, variant}`
+pub const UPSTREAM_CONNECT: Metric =
+    histogram("tidegate_upstream_connect_seconds", "How long connections to endpoints took to be made.");
+/// `{service, variant, reason}`
+pub const UPSTREAM_ERRORS: Metric =
+    counter("tidegate_upstream_errors_total", "Errors of endpoints, also of attempts that a retry hid.");
+/// `{service, variant, reason}`
+pub const ASSIGNMENTS: Metric =
+    counter("tidegate_assignments_total", "Routing decisions by the rule that took them.");
+/// `{service, variant}`
+pub const SPILLED: Metric = counter(
+    "tidegate_spilled_total",
+    "Requests that the other variant answered because this one had no healthy endpoint.",
+);
+/// `{service, variant}`
+pub const RETRIES: Metric = counter("tidegate_retries_total", "Further attempts after a failed one.");
+/// `{service, variant}`
+pub const STREAMS_CUT: Metric = counter(
+    "tidegate_streams_cut_total",
+    "Streams ended because their grace after a kill or rollback was over.",
+);
+/// `{service, variant}`
+pub const IN_FLIGHT: Metric = gauge("tidegate_in_flight", "Requests that are not over yet.");
+/// `{service, variant}`
+pub const WEIGHT_RATIO: Metric = gauge("tidegate_weight_ratio", "The share of visitors a variant is given.");
+/// `{service, variant, version, role}`
+pub const VARIANT_INFO: Metric = gauge("tidegate_variant_info", "What runs in a variant, and what for.");
+/// `{service, cause}`
+pub const LOCKED: Metric =
+    gauge("tidegate_locked", "Whether nothing may move toward the candidate, by cause.");
+/// `{service, variant, endpoint}`
+pub const ENDPOINT_HEALTHY: Metric =
+    gauge("tidegate_endpoint_healthy", "Whether an endpoint passes its health checks.");
+/// no labels
+pub const GENERATION: Metric = gauge("tidegate_generation", "The number of the routing table in force.");
+/// no labels
+pub const STATE_UNSAVED: Metric =
+    gauge("tidegate_state_unsaved", "Whether a change is in force that the disk does not have yet.");
+/// `{version}`
+pub const BUILD_INFO: Metric = gauge("tidegate_build_info", "Which Tidegate this is.");
+/// no labels
+pub const CONNECTIONS_ACCEPTED: Metric =
+    counter("tidegate_connections_accepted_total", "Client connections accepted.");
+/// no labels
+pub const CONNECTIONS_OPEN: Metric = gauge("tidegate_connections_open", "Client connections open now.");
+/// `{code}`
+pub const UNROUTED: Metric =
+    counter("tidegate_unrouted_requests_total", "Requests answered here because they reached no service.");
+/// no labels
+pub const SHED: Metric =
+    counter("tidegate_shed_total", "Requests and connections turned away because there were too many.");
+/// `{reason}`
+pub const COOKIES_IGNORED: Metric =
+    counter("tidegate_cookies_ignored_total", "Cookies of our name that were not believed.");
+/// no labels
+pub const OVERRIDES_REFUSED: Metric =
+    counter("tidegate_overrides_refused_total", "Requests for a variant without the right secret.");
+/// no labels
+pub const ACCESS_LOG_DROPPED: Metric =
+    counter("tidegate_access_log_dropped_total", "Access log lines that were not written.");
+
+/// `{kind}`: shift, kill, arm, …
+pub const COMMITS: Metric = counter("tidegate_commits_total", "Changes that were put into force.");
+/// `{result}`: ok or error
+pub const SAVES: Metric = counter("tidegate_saves_total", "Attempts to save the state.");
+/// no labels
+pub const SAVE_DURATION: Metric =
+    histogram("tidegate_save_duration_seconds", "How long saving the state took, to the disk.");
+/// no labels
+pub const AUDIT_DROPPED: Metric =
+    counter("tidegate_audit_dropped_total", "Audit log entries that could not be written.");
+/// `{result}`: ok or error
+pub const HEALTH_CHECKS: Metric =
+    counter("tidegate_health_checks_total", "Active health checks of endpoints.");
+/// `{code}`
+pub const ADMIN_REQUESTS: Metric =
+    counter("tidegate_admin_requests_total", "Requests to the admin socket by status code.");
+
+/// What control counts through the `metrics` macros; everything else is rendered from the tally.
+pub const CONTROL: [Metric; 6] =
+    [COMMITS, SAVES, SAVE_DURATION, AUDIT_DROPPED, HEALTH_CHECKS, ADMIN_REQUESTS];
+
+impl Kind {
+    /// The word after `# TYPE`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}

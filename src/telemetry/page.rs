@@ -1,0 +1,456 @@
+//! The request families of `/metrics`, in Prometheus' text format 0.0.4.
+//!
+//! Rendered from the tally at the moment of a scrape, so that there is no second set of counts that
+//! could differ from what `status` and gates see. Each service is merged once; its lines go to one body
+//! per family, because the format wants a family's lines together. What was never counted has no line:
+//! ten thousand idle services cost their weights and nothing else.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use super::histogram::HistogramSnapshot;
+use super::names::{self, Metric};
+use super::tally::{IGNORED_COOKIES, ServiceSlot, Tallies, VariantCounts};
+use crate::traffic::{Cause, PerVariant, Reason, Role, Variant, Weight};
+
+/// The bounds of every histogram on the page in seconds, as written; each is an exact edge of ours.
+const BOUNDS: [(&str, Duration); 16] = [
+    ("0.0005", Duration::from_micros(500)),
+    ("0.001", Duration::from_micros(1_000)),
+    ("0.0025", Duration::from_micros(2_500)),
+    ("0.005", Duration::from_micros(5_000)),
+    ("0.01", Duration::from_micros(10_000)),
+    ("0.025", Duration::from_micros(25_000)),
+    ("0.05", Duration::from_micros(50_000)),
+    ("0.1", Duration::from_micros(100_000)),
+    ("0.25", Duration::from_micros(250_000)),
+    ("0.5", Duration::from_micros(500_000)),
+    ("1", Duration::from_secs(1)),
+    ("2.5", Duration::from_micros(2_500_000)),
+    ("5", Duration::from_secs(5)),
+    ("10", Duration::from_secs(10)),
+    ("30", Duration::from_secs(30)),
+    ("60", Duration::from_secs(60)),
+];
+
+/// What the page says besides counts.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The number of the routing table in force.
+    pub generation: u64,
+    /// Whether a change is in force that the disk does not have yet.
+    pub state_unsaved: bool,
+    /// Access log lines that were not written.
+    pub access_log_dropped: u64,
+    /// Every service in force.
+    pub services: Vec<ServiceFacts>,
+}
+
+/// A service, as the page describes it.
+#[derive(Clone, Debug)]
+pub struct ServiceFacts {
+    /// Its name in the config.
+    pub name: String,
+    /// Where its counts are.
+    pub slot: ServiceSlot,
+    /// Why it is locked, if it is.
+    pub locked: Option<Cause>,
+    /// Its variants.
+    pub variants: PerVariant<VariantFacts>,
+}
+
+/// A variant, as the page describes it.
+#[derive(Clone, Debug)]
+pub struct VariantFacts {
+    /// What runs there; empty when nobody said.
+    pub version: String,
+    /// What it is for.
+    pub role: Role,
+    /// The share of visitors it is given; both variants' add up to 100 %.
+    pub weight: Weight,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointFacts>,
+}
+
+/// An endpoint, as the page describes it.
+#[derive(Clone, Debug)]
+pub struct EndpointFacts {
+    /// As written in the config or by `deploy`.
+    pub address: String,
+    /// Whether it passes its health checks.
+    pub healthy: bool,
+}
+
+/// Renders the page. For ten thousand services this takes long enough to keep it off any thread that
+/// serves requests.
+pub fn render(tallies: &Tallies, facts: &Facts) -> String {
+    let mut families = Families::default();
+    for service in &facts.services {
+        families.service(tallies, service);
+    }
+    families.process(tallies, facts);
+    families.page()
+}
+
+/// The lines of one metric.
+struct Family {
+    metric: Metric,
+    lines: String,
+}
+
+impl Family {
+    const fn new(metric: Metric) -> Self {
+        Self { metric, lines: String::new() }
+    }
+
+    /// One line; `labels` as between the braces.
+    fn put(&mut self, labels: fmt::Arguments<'_>, value: impl fmt::Display) {
+        self.put_as("", labels, value);
+    }
+
+    fn put_as(&mut self, suffix: &str, labels: fmt::Arguments<'_>, value: impl fmt::Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.lines, "{}{suffix}{{{labels}}} {value}", self.metric.name);
+    }
+
+    fn put_bare(&mut self, value: impl fmt::Display) {
+        let _ = writeln!(self.lines, "{} {value}", self.metric.name);
+    }
+
+    fn put_counted(&mut self, labels: fmt::Arguments<'_>, count: u64) {
+        if count > 0 {
+            self.put(labels, count);
+        }
+    }
+
+    fn put_histogram(&mut self, labels: &str, histogram: &HistogramSnapshot) {
+        let count = histogram.count();
+        if count == 0 {
+            return;
+        }
+        for (le, bound) in BOUNDS {
+            self.put_as("_bucket", format_args!("{labels},le=\"{le}\""), histogram.cumulative(bound));
+        }
+        self.put_as("_bucket", format_args!("{labels},le=\"+Inf\""), count);
+        self.put_as("_sum", format_args!("{labels}"), histogram.sum().as_secs_f64());
+        self.put_as("_count", format_args!("{labels}"), count);
+    }
+}
+
+struct Families {
+    requests: Family,
+    failures: Family,
+    late_failures: Family,
+    request_duration: Family,
+    upstream_ttfb: Family,
+    upstream_connect: Family,
+    upstream_errors: Family,
+    assignments: Family,
+    spilled: Family,
+    retries: Family,
+    streams_cut: Family,
+    in_flight: Family,
+    weight_ratio: Family,
+    variant_info: Family,
+    locked: Family,
+    endpoint_healthy: Family,
+    process: Vec<Family>,
+}
+
+impl Default for Families {
+    fn default() -> Self {
+        Self {
+            requests: Family::new(names::REQUESTS),
+            failures: Family::new(names::FAILURES),
+            late_failures: Family::new(names::LATE_FAILURES),
+            request_duration: Family::new(names::REQUEST_DURATION),
+            upstream_ttfb: Family::new(names::UPSTREAM_TTFB),
+            upstream_connect: Family::new(names::UPSTREAM_CONNECT),
+            upstream_errors: Family::new(names::UPSTREAM_ERRORS),
+            assignments: Family::new(names::ASSIGNMENTS),
+            spilled: Family::new(names::SPILLED),
+            retries: Family::new(names::RETRIES),
+            streams_cut: Family::new(names::STREAMS_CUT),
+            in_flight: Family::new(names::IN_FLIGHT),
+            weight_ratio: Family::new(names::WEIGHT_RATIO),
+            variant_info: Family::new(names::VARIANT_INFO),
+            locked: Family::new(names::LOCKED),
+            endpoint_healthy: Family::new(names::ENDPOINT_HEALTHY),
+            process: Vec::new(),
+        }
+    }
+}
+
+impl Families {
+    fn service(&mut self, tallies: &Tallies, service: &ServiceFacts) {
+        let name = Escaped(&service.name);
+        for cause in Cause::ALL {
+            let locked = u8::from(service.locked == Some(cause));
+            self.locked.put(format_args!("service=\"{name}\",cause=\"{cause}\""), locked);
+        }
+        for (variant, facts) in service.variants.iter() {
+            self.described(&place(&service.name, variant), facts);
+        }
+        if let Some(counts) = tallies.merged(service.slot) {
+            for (variant, counts) in counts.iter() {
+                self.counted(&place(&service.name, variant), counts);
+            }
+        }
+    }
+
+    fn described(&mut self, place: &str, facts: &VariantFacts) {
+        let (version, role) = (Escaped(&facts.version), facts.role);
+        self.weight_ratio.put(format_args!("{place}"), facts.weight.ratio());
+        self.variant_info.put(format_args!("{place},version=\"{version}\",role=\"{role}\""), 1);
+        for endpoint in &facts.endpoints {
+            let address = Escaped(&endpoint.address);
+            let healthy = u8::from(endpoint.healthy);
+            self.endpoint_healthy.put(format_args!("{place},endpoint=\"{address}\""), healthy);
+        }
+    }
+
+    fn counted(&mut self, place: &str, counts: &VariantCounts) {
+        let bare = format_args!("{place}");
+        for ((method, code), count) in &counts.requests {
+            let method = method.as_str();
+            self.requests.put(format_args!("{place},code=\"{code}\",method=\"{method}\""), count);
+        }
+        for (error, count) in &counts.upstream_errors {
+            self.upstream_errors.put(format_args!("{place},reason=\"{error}\""), count);
+        }
+        for reason in Reason::ALL {
+            let labels = format_args!("{place},reason=\"{reason}\"");
+            self.assignments.put_counted(labels, counts.assigned(reason));
+        }
+        self.failures.put_counted(bare, counts.totals.failures);
+        self.late_failures.put_counted(bare, counts.totals.late_failures);
+        self.spilled.put_counted(bare, counts.spilled);
+        self.retries.put_counted(bare, counts.retried);
+        self.streams_cut.put_counted(bare, counts.cut);
+        self.in_flight.put(bare, counts.totals.in_flight());
+        self.request_duration.put_histogram(place, &counts.duration);
+        self.upstream_ttfb.put_histogram(place, &counts.ttfb);
+        self.upstream_connect.put_histogram(place, &counts.connect);
+    }
+
+    fn process(&mut self, tallies: &Tallies, facts: &Facts) {
+        let counts = tallies.process();
+        for (metric, value) in [
+            (names::GENERATION, facts.generation),
+            (names::STATE_UNSAVED, facts.state_unsaved.into()),
+            (names::CONNECTIONS_ACCEPTED, counts.connections_accepted),
+            (names::CONNECTIONS_OPEN, counts.connections_open),
+            (names::SHED, counts.shed),
+            (names::OVERRIDES_REFUSED, counts.overrides_refused),
+            (names::ACCESS_LOG_DROPPED, facts.access_log_dropped),
+        ] {
+            let mut family = Family::new(metric);
+            family.put_bare(value);
+            self.process.push(family);
+        }
+        let mut build = Family::new(names::BUILD_INFO);
+        build.put(format_args!("version=\"{}\"", Escaped(env!("CARGO_PKG_VERSION"))), 1);
+        let mut unrouted = Family::new(names::UNROUTED);
+        for (code, count) in counts.unrouted {
+            unrouted.put(format_args!("code=\"{code}\""), count);
+        }
+        let mut cookies = Family::new(names::COOKIES_IGNORED);
+        for ((_, reason), count) in IGNORED_COOKIES.iter().zip(counts.cookies_ignored) {
+            cookies.put(format_args!("reason=\"{reason}\""), count);
+        }
+        self.process.extend([build, unrouted, cookies]);
+    }
+
+    fn page(self) -> String {
+        let of_services = [
+            self.requests,
+            self.failures,
+            self.late_failures,
+            self.request_duration,
+            self.upstream_ttfb,
+            self.upstream_connect,
+            self.upstream_errors,
+            self.assignments,
+            self.spilled,
+            self.retries,
+            self.streams_cut,
+            self.in_flight,
+            self.weight_ratio,
+            self.variant_info,
+            self.locked,
+            self.endpoint_healthy,
+        ];
+        let bytes: usize = of_services.iter().map(|family| family.lines.len() + 256).sum();
+        let mut page = String::with_capacity(bytes + 4096);
+        for Family { metric, lines } in of_services.into_iter().chain(self.process) {
+            if !lines.is_empty() {
+                let Metric { name, kind, help } = metric;
+                let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {}\n{lines}", kind.as_str());
+            }
+        }
+        page
+    }
+}
+
+fn place(service: &str, variant: Variant) -> String {
+    format!("service=\"{}\",variant=\"{variant}\"", Escaped(service))
+}
+
+/// A label value: backslash, quote and line feed escaped, as the format says.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(['\\', '"', '\n']) {
+            match part.as_bytes().last() {
+                Some(b'\\') => write!(f, "{}\\\\", &part[..part.len() - 1])?,
+                Some(b'"') => write!(f, "{}\\\"", &part[..part.len() - 1])?,
+                Some(b'\n') => write!(f, "{}\\n", &part[..part.len() - 1])?,
+                _ => f.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Failure, MethodLabel, Outcome, UpstreamError};
+    use crate::traffic::CookieError;
+
+    fn variant(role: Role, percent: u32) -> VariantFacts {
+        VariantFacts {
+            version: "2.0.1".into(),
+            role,
+            weight: Weight::from_percent(percent).unwrap(),
+            endpoints: vec![EndpointFacts { address: format!("10.0.0.{percent}:80"), healthy: percent > 50 }],
+        }
+    }
+
+    fn service(name: &str, slot: u32) -> ServiceFacts {
+        ServiceFacts {
+            name: name.into(),
+            slot: ServiceSlot(slot),
+            locked: Some(Cause::Kill),
+            variants: PerVariant { blue: variant(Role::Stable, 75), green: variant(Role::Candidate, 25) },
+        }
+    }
+
+    fn busy(tallies: &std::sync::Arc<Tallies>) {
+        let worker = tallies.worker(0);
+        let shop = worker.service(ServiceSlot(0));
+        for ms in 1..=100 {
+            let ttfb = Some(Duration::from_millis(ms));
+            shop.started(Variant::Green, 1);
+            shop.assigned(Variant::Green, Reason::Cookie);
+            let outcome =
+                Outcome { variant: Variant::Green, code: 200, method: MethodLabel::Get, ttfb, failure: None };
+            shop.outcome(outcome);
+            if ms > 1 {
+                shop.finished(Variant::Green, 1, Duration::from_millis(ms), None);
+            }
+        }
+        let failure = Some(Failure::Upstream(UpstreamError::Reset));
+        shop.outcome(Outcome {
+            variant: Variant::Green,
+            code: 502,
+            method: MethodLabel::Other,
+            ttfb: None,
+            failure,
+        });
+        shop.connect(Variant::Green, Duration::from_micros(80));
+        worker.unrouted(404);
+        worker.cookie_ignored(CookieError::Expired);
+    }
+
+    #[test]
+    fn every_bound_is_an_exact_edge() {
+        use crate::telemetry::Histogram;
+        for (text, bound) in BOUNDS {
+            assert_eq!(text.parse::<f64>().unwrap(), bound.as_secs_f64());
+            let histogram = Histogram::default();
+            histogram.record(bound);
+            histogram.record(bound + Duration::from_nanos(1));
+            assert_eq!(histogram.snapshot().cumulative(bound), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_page_says_what_the_tally_counted() {
+        let tallies = Tallies::new(1);
+        busy(&tallies);
+        let facts = Facts {
+            generation: 41,
+            state_unsaved: true,
+            access_log_dropped: 7,
+            services: vec![service("shop", 0), service("idle", 1)],
+        };
+        let page = render(&tallies, &facts);
+        for line in [
+            "# TYPE tidegate_requests_total counter",
+            "# TYPE tidegate_upstream_ttfb_seconds histogram",
+            r#"tidegate_requests_total{service="shop",variant="green",code="200",method="GET"} 100"#,
+            r#"tidegate_requests_total{service="shop",variant="green",code="502",method="OTHER"} 1"#,
+            r#"tidegate_failures_total{service="shop",variant="green"} 1"#,
+            r#"tidegate_upstream_ttfb_seconds_bucket{service="shop",variant="green",le="0.0005"} 0"#,
+            r#"tidegate_upstream_ttfb_seconds_bucket{service="shop",variant="green",le="0.05"} 50"#,
+            r#"tidegate_upstream_ttfb_seconds_bucket{service="shop",variant="green",le="+Inf"} 100"#,
+            r#"tidegate_upstream_ttfb_seconds_sum{service="shop",variant="green"} 5.05"#,
+            r#"tidegate_upstream_ttfb_seconds_count{service="shop",variant="green"} 100"#,
+            r#"tidegate_request_duration_seconds_count{service="shop",variant="green"} 99"#,
+            r#"tidegate_upstream_errors_total{service="shop",variant="green",reason="reset"} 1"#,
+            r#"tidegate_assignments_total{service="shop",variant="green",reason="cookie"} 100"#,
+            r#"tidegate_in_flight{service="shop",variant="green"} 1"#,
+            r#"tidegate_weight_ratio{service="idle",variant="green"} 0.25"#,
+            r#"tidegate_variant_info{service="idle",variant="blue",version="2.0.1",role="stable"} 1"#,
+            r#"tidegate_locked{service="shop",cause="kill"} 1"#,
+            r#"tidegate_locked{service="shop",cause="state-lost"} 0"#,
+            r#"tidegate_endpoint_healthy{service="shop",variant="blue",endpoint="10.0.0.75:80"} 1"#,
+            r#"tidegate_endpoint_healthy{service="shop",variant="green",endpoint="10.0.0.25:80"} 0"#,
+            "tidegate_generation 41",
+            "tidegate_state_unsaved 1",
+            "tidegate_access_log_dropped_total 7",
+            r#"tidegate_unrouted_requests_total{code="404"} 1"#,
+            r#"tidegate_cookies_ignored_total{reason="expired"} 1"#,
+            concat!("tidegate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(page.lines().any(|other| other == line), "{line} is not on the page:\n{page}");
+        }
+        assert!(!page.contains(r#"_total{service="idle""#), "{page}");
+        assert!(!page.contains(r#"_count{service="idle""#), "{page}");
+    }
+
+    #[test]
+    fn a_family_is_announced_once_and_its_lines_stay_together() {
+        let tallies = Tallies::new(1);
+        busy(&tallies);
+        let services = vec![service("shop", 0), service("cart", 1), service("again", 0)];
+        let page = render(&tallies, &Facts { services, ..Facts::default() });
+        let mut announced = Vec::new();
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let name = rest.split(' ').next().unwrap();
+                assert!(!announced.contains(&name), "{name} twice");
+                announced.push(name);
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(announced.last().unwrap()), "{line} is not with its family");
+            }
+        }
+        assert!(announced.len() > 20);
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let awkward = service("a\\b\"c\nd", 0);
+        let facts = Facts { services: vec![awkward], ..Facts::default() };
+        let page = render(&Tallies::new(1), &facts);
+        assert!(
+            page.contains(r#"tidegate_weight_ratio{service="a\\b\"c\nd",variant="blue"} 0.75"#),
+            "{page}"
+        );
+        assert_eq!(Escaped("plain").to_string(), "plain");
+        assert_eq!(Escaped("\\\\").to_string(), "\\\\\\\\");
+        assert_eq!(Escaped("").to_string(), "");
+    }
+}

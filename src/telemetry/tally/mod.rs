@@ -1,0 +1,240 @@
+//! The only truth on what the data plane did.
+//!
+//! Each worker thread counts for itself, without locks, shared writes or clock reads, and whoever wants
+//! to know adds the threads up: `status`, gates and `/metrics` all read here, so they agree. Counts are
+//! kept by service and *place*, and they outlive tables: a shift, a reload or a swap of roles moves no
+//! number.
+//!
+//! ```text
+//!   worker 0 ── WorkerTally ── ServiceTally ──writes──▶ shard (lane 0, service 3) ◀─┐
+//!   worker 1 ── WorkerTally ── ServiceTally ──writes──▶ shard (lane 1, service 3) ◀─┴─reads── Tallies
+//! ```
+//!
+//! A shard is made, and entered in its lane under a lock, when a worker first meets a service; a service
+//! without traffic costs nothing.
+
+mod codes;
+mod counts;
+mod flights;
+mod labels;
+mod shard;
+mod visitors;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+pub use counts::{ProcessCounts, Totals, VariantCounts};
+pub(super) use labels::IGNORED_COOKIES;
+pub use labels::{CodeLabel, Failure, MethodLabel, UpstreamError};
+pub use shard::{Outcome, ServiceTally};
+
+use super::counter::Counter;
+use crate::clock::Timestamp;
+use crate::traffic::{CookieError, PerVariant};
+use codes::Codes;
+use shard::ServiceShard;
+use visitors::SeenVisitors;
+
+/// A service's place in the tally: a dense index that control gives it for its life in this process and
+/// never gives to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceSlot(pub u32);
+
+/// All threads' counts, to read.
+#[derive(Debug)]
+pub struct Tallies {
+    lanes: RwLock<Vec<Arc<Lane>>>,
+}
+
+impl Tallies {
+    /// For so many worker threads. More may come later.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self { lanes: RwLock::new((0..workers).map(|_| Arc::default()).collect()) })
+    }
+
+    /// The writer's side of the worker thread with this index (from 0). There must be one at a time for
+    /// each index: two would overwrite each other's counts.
+    pub fn worker(self: &Arc<Self>, index: usize) -> WorkerTally {
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        if lanes.len() <= index {
+            lanes.resize_with(index + 1, Arc::default);
+        }
+        WorkerTally { lane: lanes[index].clone(), services: RefCell::default(), seen: Cell::new(0) }
+    }
+
+    /// Everything counted for a service; `None` if nothing ever was.
+    pub fn merged(&self, slot: ServiceSlot) -> Option<PerVariant<VariantCounts>> {
+        let mut merged: Option<PerVariant<VariantCounts>> = None;
+        for shard in self.shards(slot) {
+            let counts = PerVariant::from_fn(|variant| shard.variants[variant].counts());
+            match &mut merged {
+                None => merged = Some(counts),
+                Some(merged) => {
+                    merged.blue.merge(counts.blue);
+                    merged.green.merge(counts.green);
+                }
+            }
+        }
+        merged
+    }
+
+    /// The sums only, without histograms; `None` if nothing was ever counted.
+    pub fn cheap(&self, slot: ServiceSlot) -> Option<PerVariant<Totals>> {
+        let mut sum: Option<PerVariant<Totals>> = None;
+        for lane in self.lanes().iter() {
+            if let Some(shard) = lane.services().get(slot.0 as usize).and_then(Option::as_ref) {
+                let before = sum.unwrap_or_default();
+                sum = Some(before.map(|variant, totals| totals.plus(shard.variants[variant].totals())));
+            }
+        }
+        sum
+    }
+
+    /// About how many different visitors each variant had in the last five to ten minutes; within about
+    /// 1 % up to 100 000 of them.
+    pub fn visitors(&self, slot: ServiceSlot, now: Timestamp) -> PerVariant<u64> {
+        let shards = self.shards(slot);
+        PerVariant::from_fn(|variant| {
+            let mut seen = SeenVisitors::default();
+            shards.iter().for_each(|shard| shard.variants[variant].visitors.collect(now, &mut seen));
+            seen.estimate()
+        })
+    }
+
+    /// The generation that every worker has reached: all routing decisions by an older table have been
+    /// counted by now. 0 while a worker has not looked at any table; `u64::MAX` without workers.
+    pub fn seen_generation(&self) -> u64 {
+        self.lanes().iter().map(|lane| lane.seen.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
+    }
+
+    /// The oldest generation that a request in flight was routed by; `None` when nothing is in flight. Ask
+    /// [`Tallies::seen_generation`] first: only what a worker has left behind cannot come back.
+    pub fn oldest_in_flight(&self, slot: ServiceSlot) -> Option<u64> {
+        self.shards(slot).iter().filter_map(|shard| shard.oldest.read()).min()
+    }
+
+    /// What was counted apart from any service.
+    pub fn process(&self) -> ProcessCounts {
+        let mut sum = ProcessCounts::default();
+        for lane in self.lanes().iter() {
+            // Closed before opened, so that a connection in between does not count as less than none.
+            let closed = lane.connections_closed.read();
+            let opened = lane.connections_opened.read();
+            sum.connections_accepted += opened;
+            sum.connections_open += opened.saturating_sub(closed);
+            lane.unrouted.each(|code, count| *sum.unrouted.entry(code).or_default() += count);
+            sum.shed += lane.shed.read();
+            sum.overrides_refused += lane.overrides_refused.read();
+            for (sum, count) in sum.cookies_ignored.iter_mut().zip(&lane.cookies_ignored) {
+                *sum += count.read();
+            }
+        }
+        sum
+    }
+
+    fn shards(&self, slot: ServiceSlot) -> Vec<Arc<ServiceShard>> {
+        let of_slot = |lane: &Arc<Lane>| lane.services().get(slot.0 as usize).and_then(Clone::clone);
+        self.lanes().iter().filter_map(of_slot).collect()
+    }
+
+    fn lanes(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Lane>>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One worker thread's side of the tally. Stays on its thread.
+#[derive(Debug)]
+pub struct WorkerTally {
+    lane: Arc<Lane>,
+    services: RefCell<Vec<Option<Rc<ServiceTally>>>>,
+    seen: Cell<u64>,
+}
+
+impl WorkerTally {
+    /// Where to count for a service. The first call for a slot takes a lock, others do not.
+    pub fn service(&self, slot: ServiceSlot) -> Rc<ServiceTally> {
+        let index = slot.0 as usize;
+        if let Some(Some(tally)) = self.services.borrow().get(index) {
+            return tally.clone();
+        }
+        let tally = ServiceTally::new(self.lane.shard(index));
+        let mut services = self.services.borrow_mut();
+        if services.len() <= index {
+            services.resize_with(index + 1, || None);
+        }
+        services[index] = Some(tally.clone());
+        tally
+    }
+
+    /// From now on this worker routes by this generation or a newer one, and all it routed by older ones
+    /// has been `started`.
+    pub fn seen(&self, generation: u64) {
+        if self.seen.replace(generation) != generation {
+            self.lane.seen.store(generation, Ordering::Release);
+        }
+    }
+
+    /// A client connected.
+    pub fn connection_opened(&self) {
+        self.lane.connections_opened.increment();
+    }
+
+    /// A client's connection is closed.
+    pub fn connection_closed(&self) {
+        self.lane.connections_closed.increment();
+    }
+
+    /// We answered a request that reached no service.
+    pub fn unrouted(&self, code: u16) {
+        self.lane.unrouted.record(CodeLabel::of(code));
+    }
+
+    /// We turned a request or a connection away because there were too many.
+    pub fn shed(&self) {
+        self.lane.shed.increment();
+    }
+
+    /// A cookie of our name was not believed.
+    pub fn cookie_ignored(&self, error: CookieError) {
+        self.lane.cookies_ignored[error as usize].increment();
+    }
+
+    /// Somebody asked for a variant without the right secret.
+    pub fn override_refused(&self) {
+        self.lane.overrides_refused.increment();
+    }
+}
+
+/// What one thread counts, as others see it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane {
+    seen: AtomicU64,
+    connections_opened: Counter,
+    connections_closed: Counter,
+    unrouted: Codes,
+    shed: Counter,
+    cookies_ignored: [Counter; IGNORED_COOKIES.len()],
+    overrides_refused: Counter,
+    services: Mutex<Vec<Option<Arc<ServiceShard>>>>,
+}
+
+impl Lane {
+    /// The shard of a service; what an earlier worker of this lane counted goes on.
+    fn shard(&self, index: usize) -> Arc<ServiceShard> {
+        let mut services = self.services();
+        if services.len() <= index {
+            services.resize_with(index + 1, || None);
+        }
+        services[index].get_or_insert_default().clone()
+    }
+
+    fn services(&self) -> MutexGuard<'_, Vec<Option<Arc<ServiceShard>>>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
