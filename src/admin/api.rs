@@ -389,32 +389,7 @@ pub struct Stopping {
 
 /// One line of the audit log, of `GET /v1/events?last=N` (an array, oldest first; default 20, at most 1000) and
 /// of `GET /v1/events?follow=true` (server-sent events, one JSON object each).
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Event {
-    /// When.
-    pub time: Timestamp,
-    /// What happened: `shift`, `kill`, `arm`, `deploy`, `reload`, `override`, `start`, `stop`, `health`, `recovery`, `unsaved`, `saved`.
-    pub what: String,
-    /// The generation from which it is in force.
-    pub generation: u64,
-    /// Who: `uid 1000 (ops)`, or `tidegate` for what it did by itself.
-    pub actor: String,
-    /// Who the actor says it acts for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claimed: Option<String>,
-    /// The service, if it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
-    /// The state before, as people write it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// The state after.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
+pub use crate::store::AuditEntry as Event;
 
 /// `POST /v1/demo/break`, in the demo only: makes green misbehave.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -1,5 +1,26 @@
 //! The control plane: what should be, the one way to change it, and what makes it last.
 
+mod change;
+mod checks;
+mod commit;
+mod desired;
+mod events;
+mod live;
+mod recovery;
+mod reload;
+mod saver;
 mod settings;
 
+pub use change::{Applied, Change, Delta, Direction, Facts, Refusal, Selection, Stamp, apply};
+pub use checks::run_checks;
+pub use commit::{CommitError, Committed, Control, Disk, IdempotencyKey, Opened, StartError, Who};
+pub use desired::{Answer, Changed, Deployed, Desired, ServiceState};
+pub use events::Events;
+pub use live::CheckKey;
+pub use recovery::{KillFile, Kills};
+pub use reload::{ReloadError, Reloaded};
+pub use saver::Sink;
 pub use settings::{ControlSettings, ServiceConfig};
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ impl Table {
 }
 
 /// One service at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Service {
     /// What the configuration says.
     pub settings: Arc<ServiceSettings>,

@@ -34,7 +34,7 @@ impl Health {
 }
 
 /// How endpoints are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthSettings {
     /// What is asked for with GET and must answer 200 to 399; without it, a TCP connection must be accepted.
     pub path: Option<String>,

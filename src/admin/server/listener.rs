@@ -1,0 +1,198 @@
+//! The socket: made so that at no moment anybody else can connect.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustix::fs::{Gid, Mode};
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::routes::{Peer, Ties, router};
+
+/// Connections at once; more are closed at once.
+const CONNECTIONS_MAX: usize = 4096;
+/// How long a client may take for a request's head, or keep an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no admin socket.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// Another process answers on it.
+    #[error("another tidegate answers on {}; stop it, or give this one a socket of its own with --socket", .0.display())]
+    InUse(PathBuf),
+    /// What is there is not a socket.
+    #[error("{} exists and is not a socket; move it away, or choose another path with --socket", .0.display())]
+    NotASocket(PathBuf),
+    /// No such group.
+    #[error("there is no group {0:?}; create it, or leave admin.group out")]
+    NoGroup(String),
+    /// Something with the files.
+    #[error("{what} {}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What came of it.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The bound socket. Its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct AdminListener {
+    socket: std::os::unix::net::UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl AdminListener {
+    /// Binds `path`, in a folder that is made with mode 0750 if it is missing. The socket is 0600, or 0660
+    /// for `group`. The umask is narrowed while binding, so call it before other threads make files.
+    pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, AdminError> {
+        let io = |what| {
+            let path = path.to_owned();
+            move |source| AdminError::Io { what, path, source }
+        };
+        let group = group.map(gid).transpose()?;
+        if let Some(folder) =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(folder)
+                .map_err(io("create the folder of"))?;
+            if let Some(group) = group {
+                rustix::fs::chown(folder, None, Some(group))
+                    .map_err(|error| io("give to its group")(error.into()))?;
+            }
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(AdminError::NotASocket(path.to_owned()));
+            }
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                return Err(AdminError::InUse(path.to_owned()));
+            }
+            // What a process that was killed left behind.
+            Ok(_) => fs::remove_file(path).map_err(io("replace"))?,
+            Err(_) => {}
+        }
+        let umask = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let bound = std::os::unix::net::UnixListener::bind(path);
+        rustix::process::umask(umask);
+        let socket = bound.map_err(io("bind"))?;
+        if let Some(group) = group {
+            rustix::fs::chown(path, None, Some(group))
+                .map_err(|error| io("give to its group")(error.into()))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(io("open to its group"))?;
+        }
+        socket.set_nonblocking(true).map_err(io("prepare"))?;
+        let inode = fs::symlink_metadata(path).map_err(io("look at"))?.ino();
+        Ok(Self { socket, path: path.to_owned(), inode })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Serves until it is dropped.
+    pub async fn serve(self, ties: Ties) -> io::Result<()> {
+        let listener = UnixListener::from_std(self.socket.try_clone()?)?;
+        let router = router(Arc::new(ties));
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    // Out of descriptors, most likely. Trying again at once would only spin.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else { continue };
+            let router = router.clone();
+            tokio::spawn(async move {
+                serve_one(stream, router).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Drop for AdminListener {
+    fn drop(&mut self) {
+        // Only our own: somebody else may have bound the path meanwhile.
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+async fn serve_one(stream: UnixStream, router: Router) {
+    let peer = Peer::of(&stream);
+    let service = TowerToHyperService::new(router.layer(axum::Extension(peer)));
+    // A client that goes away is not an error of ours.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// The id of a group, from the system's list of groups.
+fn gid(name: &str) -> Result<Gid, AdminError> {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    groups
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        })
+        .next()
+        .map(Gid::from_raw)
+        .ok_or_else(|| AdminError::NoGroup(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_private_and_leaves_with_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/admin.sock");
+        let listener = AdminListener::bind(&path, None).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o750);
+        assert!(matches!(AdminListener::bind(&path, None), Err(AdminError::InUse(_))));
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_file_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(AdminListener::bind(&path, None).unwrap());
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(AdminListener::bind(&path, None), Err(AdminError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        let missing = AdminListener::bind(&folder.path().join("x.sock"), Some("no-such-group"));
+        assert!(matches!(missing, Err(AdminError::NoGroup(_))));
+    }
+}

@@ -1,0 +1,102 @@
+//! Status: the table, the counts and the last minute, put together for people.
+
+use std::time::{Duration, Instant};
+
+use crate::admin::api::{EndpointStatus, ServiceStatus, VariantStatus};
+use crate::clock::Timestamp;
+use crate::control::{Control, Desired};
+use crate::routing::Service;
+use crate::telemetry::{ServiceSlot, VariantCounts, WindowView};
+use crate::traffic::{PerVariant, Variant};
+
+/// The status of one service. `now` and `wall` are the same moment.
+pub fn service(
+    control: &Control,
+    desired: &Desired,
+    service: &Service,
+    now: Instant,
+    wall: Timestamp,
+) -> ServiceStatus {
+    let slot = ServiceSlot(service.slot);
+    let windows = control.windows().view(slot, now);
+    let counts = control.tallies().merged(slot).unwrap_or_default();
+    let visitors = control.tallies().visitors(slot, wall);
+    let lately = PerVariant::from_fn(|variant| windows[variant].long.requests);
+    let name = &service.settings.name;
+    let split = &service.split;
+    ServiceStatus {
+        name: name.to_string(),
+        routes: service.settings.routes.iter().map(|route| format!("{}{}", route.host, route.path)).collect(),
+        stable: split.stable(),
+        candidate: split.candidate,
+        weight: split.weight,
+        by: split.by,
+        ratchet: split.ratchet,
+        salt: split.salt.to_string(),
+        epoch: split.epoch,
+        changed_at: service.changed_at,
+        lock: desired.service(name).and_then(|state| state.lock.clone()),
+        variants: PerVariant::from_fn(|variant| {
+            let seen = Seen {
+                window: &windows[variant],
+                counts: &counts[variant],
+                share_of_requests: part(lately[variant], lately[variant.other()]),
+                share_of_visitors: part(visitors[variant], visitors[variant.other()]),
+            };
+            variant_status(control, service, variant, &seen)
+        }),
+        drift: control.drift(name),
+    }
+}
+
+struct Seen<'s> {
+    window: &'s WindowView,
+    counts: &'s VariantCounts,
+    share_of_requests: Option<f64>,
+    share_of_visitors: Option<f64>,
+}
+
+fn variant_status(control: &Control, service: &Service, variant: Variant, seen: &Seen<'_>) -> VariantStatus {
+    let Seen { window, counts, share_of_requests, share_of_visitors } = *seen;
+    let (totals, last) = (&counts.totals, &window.long);
+    let group = &service.groups[variant];
+    let measured = |ratio: f64| (last.requests > 0).then_some(ratio);
+    VariantStatus {
+        version: group.version().map(|version| version.to_string()),
+        role: service.split.role(variant),
+        share: service.split.share(variant),
+        share_of_requests,
+        share_of_visitors,
+        requests: totals.requests,
+        failures: totals.failures + totals.late_failures,
+        rate: window.short.request_rate(),
+        failure_ratio: measured(last.failure_ratio()),
+        client_error_ratio: measured(last.client_error_ratio()),
+        p50_ms: last.ttfb.p50.map(millis),
+        p95_ms: last.ttfb.p95.map(millis),
+        p99_ms: last.ttfb.p99.map(millis),
+        in_flight: totals.started.saturating_sub(totals.finished),
+        spilled: counts.spilled,
+        endpoints: group
+            .members()
+            .iter()
+            .map(|member| EndpointStatus {
+                url: member.endpoint.label().to_string(),
+                health: member.health.as_str().to_owned(),
+                weight: member.endpoint.weight(),
+                error: control
+                    .check_error(&service.settings.name, member.endpoint.url())
+                    .map(|error| error.to_string()),
+            })
+            .collect(),
+    }
+}
+
+fn part(one: u64, other: u64) -> Option<f64> {
+    let all = one + other;
+    (all > 0).then(|| one as f64 / all as f64)
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,594 @@
+//! Changes to the desired state, and what they need.
+//!
+//! A change is applied to a copy: all of it or nothing. Its direction says how it becomes durable. *Toward
+//! stable* means that nobody's chance of the candidate can rise: such a change is in force at once, and
+//! the disk may follow. Everything else, every mixed change included, is *toward the candidate* and waits for the disk first.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::desired::{Changed, Deployed, Desired, ServiceState};
+use crate::clock::Timestamp;
+use crate::routing::Recognition;
+use crate::traffic::{Cause, Lock, PerVariant, Variant, Weight};
+use crate::upstream::EndpointSpec;
+
+/// What somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Other weights for some services, all or none.
+    Shift {
+        /// The candidate's weight by service.
+        weights: BTreeMap<Arc<str>, Weight>,
+        /// Only if none of them changed after this generation.
+        if_generation: Option<u64>,
+    },
+    /// Everybody to stable, and locked.
+    Kill(Selection),
+    /// Locks off. Moves no traffic.
+    Arm(Selection),
+    /// Other endpoints for the candidate, at weight 0 only.
+    Deploy {
+        /// The service.
+        service: Arc<str>,
+        /// What takes the place of the candidate's endpoints.
+        deployed: Deployed,
+    },
+}
+
+/// Which services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All that are configured.
+    All,
+    /// These.
+    Named(Vec<Arc<str>>),
+}
+
+/// Whether somebody's chance of the candidate can rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// No.
+    TowardStable,
+    /// Yes.
+    TowardCandidate,
+}
+
+/// What is known about a configured service at the moment of a change.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// How the configuration says that visitors are recognised.
+    pub recognition: Recognition,
+    /// How many endpoints each variant has.
+    pub endpoints: PerVariant<usize>,
+    /// Whether one of them is healthy.
+    pub healthy: PerVariant<bool>,
+    /// The endpoints of the stable variant, which the candidate must not share.
+    pub stable_endpoints: Vec<EndpointSpec>,
+}
+
+/// The circumstances of a change.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// The generation that it will be in force from.
+    pub generation: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// A change applied to a copy of the state.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The new state.
+    pub desired: Desired,
+    /// What became of each service that was named.
+    pub changes: Vec<Delta>,
+    /// How it becomes durable.
+    pub direction: Direction,
+}
+
+impl Applied {
+    /// Whether there is anything to do.
+    pub fn is_noop(&self) -> bool {
+        self.changes.iter().all(|delta| !delta.changed)
+    }
+}
+
+/// What became of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Delta {
+    /// The service.
+    pub service: Arc<str>,
+    /// The place in the candidate's role.
+    pub candidate: Variant,
+    /// The candidate's weight before.
+    pub from: Weight,
+    /// The candidate's weight after.
+    pub to: Weight,
+    /// The lock before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_before: Option<Lock>,
+    /// The lock after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+    /// What was deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<Deployed>,
+    /// Whether anything is different.
+    pub changed: bool,
+}
+
+/// Why a change is not made. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// No service of that name.
+    #[error("there is no service {name:?}; {known}")]
+    UnknownService {
+        /// The name that was asked for.
+        name: String,
+        /// What there is instead, as a sentence.
+        known: String,
+    },
+    /// Nothing was named.
+    #[error("no service was named")]
+    Nothing,
+    /// Somebody was faster.
+    #[error(
+        "{service} changed in generation {generation}, after {expected}: by {actor} at {time}; look at it again"
+    )]
+    Stale {
+        /// The service.
+        service: Arc<str>,
+        /// Its last change.
+        generation: u64,
+        /// What the caller knew.
+        expected: u64,
+        /// Who was faster.
+        actor: String,
+        /// When.
+        time: Timestamp,
+    },
+    /// A lock forbids it.
+    #[error("{service} is locked ({}, by {} at {}): {}", .lock.cause, .lock.actor, .lock.at, UnlockHint(.service))]
+    Locked {
+        /// The service.
+        service: Arc<str>,
+        /// Its lock.
+        lock: Lock,
+    },
+    /// The candidate could not answer.
+    #[error("{service}: {candidate} has {}; {}", EndpointCount(*.endpoints), HealthHint(*.endpoints))]
+    NoHealthyCandidate {
+        /// The service.
+        service: Arc<str>,
+        /// The candidate.
+        candidate: Variant,
+        /// How many endpoints it has.
+        endpoints: usize,
+    },
+    /// A deployment would change what users get.
+    #[error("{service}: {candidate} has {weight} of the traffic; shift it to 0% before a deployment")]
+    CandidateInUse {
+        /// The service.
+        service: Arc<str>,
+        /// The candidate.
+        candidate: Variant,
+        /// Its weight.
+        weight: Weight,
+    },
+    /// A deployment onto what serves users.
+    #[error("{service}: {url} is an endpoint of {stable}, the stable variant")]
+    SharedEndpoint {
+        /// The service.
+        service: Arc<str>,
+        /// The endpoint.
+        url: String,
+        /// The stable variant.
+        stable: Variant,
+    },
+    /// The request makes no sense by itself.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+struct UnlockHint<'s>(&'s str);
+
+impl fmt::Display for UnlockHint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "find out why, then `tidegate arm {} --note \"…\"`", self.0)
+    }
+}
+
+struct EndpointCount(usize);
+
+impl fmt::Display for EndpointCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 == 0 { "no endpoint" } else { "no healthy endpoint" })
+    }
+}
+
+struct HealthHint(usize);
+
+impl fmt::Display for HealthHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            0 => "deploy one first: `tidegate deploy SERVICE http://…`",
+            _ => "see `tidegate status` for why its checks fail",
+        })
+    }
+}
+
+/// Applies `change` to a copy of `desired`. `facts` knows the configured services; a service that is
+/// only in the state, because the configuration no longer has it, cannot be changed.
+pub fn apply(
+    desired: &Desired,
+    change: &Change,
+    facts: &dyn Fn(&str) -> Option<Facts>,
+    stamp: &Stamp,
+) -> Result<Applied, Refusal> {
+    let find = |name: &Arc<str>| match (desired.service(name), facts(name)) {
+        (Some(state), Some(facts)) => Ok((state.as_ref(), facts)),
+        _ => Err(unknown(desired, name, facts)),
+    };
+    let selected = |selection: &Selection| -> Result<Vec<Arc<str>>, Refusal> {
+        match selection {
+            Selection::All => {
+                let all = desired.services().iter().map(|state| state.name.clone());
+                Ok(all.filter(|name| facts(name).is_some()).collect())
+            }
+            Selection::Named(names) if names.is_empty() => Err(Refusal::Nothing),
+            Selection::Named(names) => Ok(names.clone()),
+        }
+    };
+
+    let mut next = desired.clone();
+    let mut changes = Vec::new();
+    let mut direction = Direction::TowardStable;
+    let mut put = |before: &ServiceState, after: ServiceState, deployed: Option<Deployed>, facts: &Facts| {
+        let (after, changed) = stamped(before, after, facts, stamp);
+        changes.push(Delta {
+            service: before.name.clone(),
+            candidate: after.candidate(),
+            from: before.weight,
+            to: after.weight,
+            lock_before: before.lock.clone(),
+            lock: after.lock.clone(),
+            deployed,
+            changed,
+        });
+        if changed {
+            next.replace(after);
+        }
+    };
+
+    match change {
+        Change::Shift { weights, if_generation } => {
+            if weights.is_empty() {
+                return Err(Refusal::Nothing);
+            }
+            for (name, weight) in weights {
+                let (state, facts) = find(name)?;
+                may_shift(state, *weight, &facts, *if_generation)?;
+                if *weight > state.weight {
+                    direction = Direction::TowardCandidate;
+                }
+                put(state, ServiceState { weight: *weight, ..state.clone() }, None, &facts);
+            }
+        }
+        Change::Kill(selection) => {
+            for name in selected(selection)? {
+                let (state, facts) = find(&name)?;
+                let lock = match &state.lock {
+                    Some(lock) if lock.cause == Cause::Kill => lock.clone(),
+                    _ => Lock {
+                        cause: Cause::Kill,
+                        actor: stamp.actor.clone(),
+                        at: stamp.time,
+                        reason: stamp.reason.clone(),
+                    },
+                };
+                let killed = ServiceState { weight: Weight::ZERO, lock: Some(lock), ..state.clone() };
+                put(state, killed, None, &facts);
+            }
+        }
+        Change::Arm(selection) => {
+            direction = Direction::TowardCandidate;
+            for name in selected(selection)? {
+                let (state, facts) = find(&name)?;
+                put(state, ServiceState { lock: None, ..state.clone() }, None, &facts);
+            }
+        }
+        Change::Deploy { service, deployed } => {
+            direction = Direction::TowardCandidate;
+            let (state, facts) = find(service)?;
+            may_deploy(state, deployed, &facts)?;
+            let mut after = state.clone();
+            after.deployed[state.candidate()] = Some(deployed.clone());
+            put(state, after, Some(deployed.clone()), &facts);
+        }
+    }
+    if changes.iter().any(|delta| delta.changed) {
+        next.generation = stamp.generation;
+    }
+    Ok(Applied { desired: next, changes, direction })
+}
+
+/// Fills in what follows from a change: the epoch, what recognises visitors, who did it.
+fn stamped(
+    before: &ServiceState,
+    mut after: ServiceState,
+    facts: &Facts,
+    stamp: &Stamp,
+) -> (ServiceState, bool) {
+    let killed_now = |state: &ServiceState| state.lock.as_ref().is_some_and(|lock| lock.cause == Cause::Kill);
+    if *before == after {
+        return (after, false);
+    }
+    let emptied = after.weight == Weight::ZERO && before.weight != Weight::ZERO;
+    if emptied || (killed_now(&after) && !killed_now(before)) {
+        after.epoch = stamp.generation;
+    }
+    if !after.weight.is_partial() {
+        after.recognition = facts.recognition.clone();
+    }
+    after.changed = Changed { generation: stamp.generation, actor: stamp.actor.clone(), time: stamp.time };
+    (after, true)
+}
+
+fn may_shift(
+    state: &ServiceState,
+    weight: Weight,
+    facts: &Facts,
+    if_generation: Option<u64>,
+) -> Result<(), Refusal> {
+    if let Some(expected) = if_generation
+        && state.changed.generation > expected
+    {
+        return Err(Refusal::Stale {
+            service: state.name.clone(),
+            generation: state.changed.generation,
+            expected,
+            actor: state.changed.actor.clone(),
+            time: state.changed.time,
+        });
+    }
+    if weight <= state.weight {
+        return Ok(());
+    }
+    if let Some(lock) = &state.lock {
+        return Err(Refusal::Locked { service: state.name.clone(), lock: lock.clone() });
+    }
+    let candidate = state.candidate();
+    if !facts.healthy[candidate] {
+        return Err(Refusal::NoHealthyCandidate {
+            service: state.name.clone(),
+            candidate,
+            endpoints: facts.endpoints[candidate],
+        });
+    }
+    Ok(())
+}
+
+fn may_deploy(state: &ServiceState, deployed: &Deployed, facts: &Facts) -> Result<(), Refusal> {
+    let candidate = state.candidate();
+    let service = state.name.clone();
+    if state.weight != Weight::ZERO {
+        return Err(Refusal::CandidateInUse { service, candidate, weight: state.weight });
+    }
+    if deployed.endpoints.is_empty() {
+        return Err(Refusal::Invalid("a deployment needs at least one endpoint".into()));
+    }
+    for (at, endpoint) in deployed.endpoints.iter().enumerate() {
+        if deployed.endpoints[..at].iter().any(|earlier| earlier.url == endpoint.url) {
+            return Err(Refusal::Invalid(format!("{} is named twice", endpoint.url)));
+        }
+        if facts.stable_endpoints.iter().any(|stable| stable.url == endpoint.url) {
+            let (url, stable) = (endpoint.url.to_string(), state.stable);
+            return Err(Refusal::SharedEndpoint { service, url, stable });
+        }
+    }
+    Ok(())
+}
+
+fn unknown(desired: &Desired, name: &str, facts: &dyn Fn(&str) -> Option<Facts>) -> Refusal {
+    let known: Vec<&str> = desired
+        .services()
+        .iter()
+        .map(|state| &*state.name)
+        .filter(|name| facts(name).is_some())
+        .take(21)
+        .collect();
+    let known = match known.len() {
+        0 => "no service is configured".to_owned(),
+        1..=20 => format!("there is {}", known.join(", ")),
+        _ => "see `tidegate status` for those there are".to_owned(),
+    };
+    Refusal::UnknownService { name: name.to_owned(), known }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desired::tests::{recognition, service};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn desired(services: &[ServiceState]) -> Desired {
+        Desired::new(10, services.iter().cloned().map(Arc::new).collect())
+    }
+
+    fn facts(healthy: bool) -> impl Fn(&str) -> Option<Facts> {
+        move |name| {
+            (name != "gone").then(|| Facts {
+                recognition: recognition("newer"),
+                endpoints: PerVariant { blue: 1, green: usize::from(healthy) },
+                healthy: PerVariant { blue: true, green: healthy },
+                stable_endpoints: vec![endpoint("http://blue:1")],
+            })
+        }
+    }
+
+    fn endpoint(url: &str) -> EndpointSpec {
+        EndpointSpec { url: url.parse().unwrap(), weight: 1 }
+    }
+
+    fn stamp() -> Stamp {
+        Stamp {
+            generation: 11,
+            time: Timestamp::from_millis(1000),
+            actor: "uid 1".into(),
+            reason: Some("why".into()),
+        }
+    }
+
+    fn shift(weights: &[(&str, u32)]) -> Change {
+        let weights =
+            weights.iter().map(|(name, percent)| ((*name).into(), Weight::from_percent(*percent).unwrap()));
+        Change::Shift { weights: weights.collect(), if_generation: None }
+    }
+
+    fn kill(names: &[&str]) -> Change {
+        Change::Kill(Selection::Named(names.iter().map(|name| (*name).into()).collect()))
+    }
+
+    fn locked(name: &str) -> ServiceState {
+        let lock =
+            Lock { cause: Cause::Kill, actor: "uid 2".into(), at: Timestamp::from_millis(5), reason: None };
+        ServiceState { lock: Some(lock), ..service(name, 0) }
+    }
+
+    #[test]
+    fn a_shift_sets_weights_all_or_none() {
+        let before = desired(&[service("shop", 5), service("cart", 50)]);
+        let applied = apply(&before, &shift(&[("shop", 25), ("cart", 10)]), &facts(true), &stamp()).unwrap();
+        assert_eq!(applied.direction, Direction::TowardCandidate);
+        assert_eq!(applied.desired.generation, 11);
+        let shop = applied.desired.service("shop").unwrap();
+        assert_eq!((shop.weight.to_string(), shop.epoch, shop.changed.generation), ("25%".into(), 1, 11));
+        assert_eq!(
+            &*shop.recognition.salt, "shop",
+            "what recognises visitors stays while the share is partial"
+        );
+
+        let refused =
+            apply(&before, &shift(&[("shop", 0), ("cart", 10), ("nope", 1)]), &facts(true), &stamp());
+        assert_eq!(refused.unwrap_err().to_string(), r#"there is no service "nope"; there is cart, shop"#);
+    }
+
+    #[test]
+    fn only_downward_shifts_are_toward_stable() {
+        #[track_caller]
+        fn check(weights: &[(&str, u32)], expected: Direction) {
+            let before = desired(&[service("shop", 5), service("cart", 50)]);
+            let applied = apply(&before, &shift(weights), &facts(true), &stamp()).unwrap();
+            assert_eq!(applied.direction, expected);
+        }
+        check(&[("shop", 4)], Direction::TowardStable);
+        check(&[("shop", 5)], Direction::TowardStable);
+        check(&[("shop", 6)], Direction::TowardCandidate);
+        check(&[("shop", 0), ("cart", 51)], Direction::TowardCandidate);
+        check(&[("shop", 0), ("cart", 0)], Direction::TowardStable);
+    }
+
+    #[test]
+    fn weight_zero_begins_an_epoch_and_lets_new_settings_in() {
+        let before = desired(&[service("shop", 5), service("cart", 0)]);
+        let applied = apply(&before, &shift(&[("shop", 0), ("cart", 0)]), &facts(true), &stamp()).unwrap();
+        let (shop, cart) =
+            (applied.desired.service("shop").unwrap(), applied.desired.service("cart").unwrap());
+        assert_eq!((shop.epoch, &*shop.recognition.salt), (11, "newer"));
+        assert_eq!((cart.epoch, cart.changed.generation), (1, 1), "nothing changed for cart");
+        assert!(!applied.changes[0].changed && applied.changes[1].changed);
+    }
+
+    #[test]
+    fn a_kill_needs_nothing_and_is_idempotent() {
+        let before = desired(&[service("shop", 5), service("cart", 0)]);
+        let applied = apply(&before, &Change::Kill(Selection::All), &facts(false), &stamp()).unwrap();
+        assert_eq!(applied.direction, Direction::TowardStable);
+        for state in applied.desired.services() {
+            assert_eq!((state.weight, state.epoch), (Weight::ZERO, 11));
+            assert_eq!(state.lock.as_ref().unwrap().reason.as_deref(), Some("why"));
+        }
+        let later = Stamp { generation: 12, actor: "uid 9".into(), ..stamp() };
+        let again = apply(&applied.desired, &kill(&["shop"]), &facts(false), &later).unwrap();
+        assert!(again.is_noop());
+        assert_eq!(again.desired.generation, 11);
+        assert_eq!(again.changes[0].lock.as_ref().unwrap().actor, "uid 1");
+    }
+
+    #[test]
+    fn arm_removes_the_lock_and_moves_no_traffic() {
+        let before = desired(&[locked("shop")]);
+        let arm = Change::Arm(Selection::Named(vec!["shop".into()]));
+        let applied = apply(&before, &arm, &facts(true), &stamp()).unwrap();
+        let shop = applied.desired.service("shop").unwrap();
+        assert_eq!((shop.weight, shop.lock.as_ref(), shop.epoch), (Weight::ZERO, None, 1));
+        assert_eq!(applied.direction, Direction::TowardCandidate);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_a_sentence() {
+        #[track_caller]
+        fn check(state: ServiceState, change: &Change, healthy: bool, expected: &str) {
+            let refusal =
+                apply(&desired(&[state]), change, &facts(healthy), &stamp()).unwrap_err().to_string();
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+        let deploy = |urls: &[&str]| Change::Deploy {
+            service: "shop".into(),
+            deployed: Deployed { endpoints: urls.iter().map(|url| endpoint(url)).collect(), version: None },
+        };
+        let stale = |if_generation| Change::Shift {
+            weights: BTreeMap::from([("shop".into(), Weight::ZERO)]),
+            if_generation: Some(if_generation),
+        };
+        check(
+            locked("shop"),
+            &shift(&[("shop", 1)]),
+            true,
+            "shop is locked (kill, by uid 2 at 1970-01-01T00:00:00.005Z)",
+        );
+        check(service("shop", 0), &shift(&[("shop", 1)]), false, "green has no endpoint; deploy one first");
+        check(service("shop", 5), &stale(0), true, "shop changed in generation 1, after 0: by tidegate at");
+        check(service("gone", 5), &shift(&[("gone", 1)]), true, "no service is configured");
+        check(service("shop", 5), &shift(&[]), true, "no service was named");
+        check(service("shop", 5), &kill(&[]), true, "no service was named");
+        check(
+            service("shop", 5),
+            &deploy(&["http://a:1"]),
+            true,
+            "green has 5% of the traffic; shift it to 0%",
+        );
+        check(service("shop", 0), &deploy(&[]), true, "at least one endpoint");
+        check(service("shop", 0), &deploy(&["http://a:1", "http://a:1"]), true, "http://a:1 is named twice");
+        check(
+            service("shop", 0),
+            &deploy(&["http://blue:1"]),
+            true,
+            "is an endpoint of blue, the stable variant",
+        );
+        assert!(apply(&desired(&[service("shop", 5)]), &stale(1), &facts(true), &stamp()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_change_toward_stable_raises_nobody(
+            weights in proptest::collection::vec((0u32..=100, 0u32..=100), 1..5),
+        ) {
+            let names = ["a", "b", "c", "d"];
+            let states: Vec<_> = weights.iter().zip(names).map(|((from, _), name)| service(name, *from)).collect();
+            let wanted: Vec<_> = weights.iter().zip(names).map(|((_, to), name)| (name, *to)).collect();
+            let applied = apply(&desired(&states), &shift(&wanted), &facts(true), &stamp()).unwrap();
+            let raised = weights.iter().any(|(from, to)| to > from);
+            prop_assert_eq!(applied.direction == Direction::TowardCandidate, raised);
+        }
+    }
+}

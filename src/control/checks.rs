@@ -1,0 +1,112 @@
+//! Active health checks: one task per address, however many services use it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::commit::Control;
+use super::live::CheckKey;
+
+/// The longest part of an answer that is looked at for its status line.
+const ANSWER_BYTES_MAX: usize = 1024;
+
+/// Keeps one task per address that has to be checked, until it is dropped. `seed` is for the jitter that keeps
+/// checks from marching in step.
+pub async fn run_checks(control: Control, seed: u64) {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let mut tasks = JoinSet::new();
+    let mut running: HashMap<CheckKey, AbortHandle> = HashMap::new();
+    loop {
+        let wanted = control.checks();
+        let mut stale = running;
+        running = HashMap::with_capacity(wanted.len());
+        for key in wanted {
+            let task = stale
+                .remove(&key)
+                .unwrap_or_else(|| tasks.spawn(check_on(control.clone(), key.clone(), chance.fork())));
+            running.insert(key, task);
+        }
+        for task in stale.into_values() {
+            task.abort();
+        }
+        while tasks.try_join_next().is_some() {}
+        control.checks_changed().await;
+    }
+}
+
+async fn check_on(control: Control, key: CheckKey, mut chance: fastrand::Rng) {
+    loop {
+        control.checked(&key, check(&key).await);
+        let jitter = 0.9 + 0.2 * chance.f64();
+        tokio::time::sleep(key.settings.interval.mul_f64(jitter)).await;
+    }
+}
+
+/// One check; the error says what went wrong, without saying where.
+async fn check(key: &CheckKey) -> Result<(), String> {
+    let timeout = key.settings.timeout;
+    match tokio::time::timeout(timeout, ask(key)).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {}", millis(timeout))),
+    }
+}
+
+async fn ask(key: &CheckKey) -> Result<(), String> {
+    let mut stream = TcpStream::connect((key.url.host(), key.url.port()))
+        .await
+        .map_err(|error| format!("connect: {error}"))?;
+    let Some(path) = &key.settings.path else { return Ok(()) };
+    let host = key.url.to_string();
+    let host = host.strip_prefix("http://").unwrap_or(&host);
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-health\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.map_err(|error| format!("send: {error}"))?;
+    let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
+    let mut part = stream.take(ANSWER_BYTES_MAX as u64);
+    while !answer.contains(&b'\n') {
+        let read = part.read_buf(&mut answer).await.map_err(|error| format!("read: {error}"))?;
+        if read == 0 {
+            break;
+        }
+    }
+    match status(&answer) {
+        Some(200..=399) => Ok(()),
+        Some(status) => Err(format!("GET {path} answered {status}")),
+        None => Err(format!("GET {path}: the answer is not HTTP/1")),
+    }
+}
+
+/// The status of an HTTP/1 status line (RFC 9112 §4).
+fn status(answer: &[u8]) -> Option<u16> {
+    let rest = answer.strip_prefix(b"HTTP/1.")?;
+    let digits = rest.get(1..)?.strip_prefix(b" ")?.get(..3)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_line_decides() {
+        #[track_caller]
+        fn check(answer: &str, expected: Option<u16>) {
+            assert_eq!(status(answer.as_bytes()), expected, "{answer}");
+        }
+        check("HTTP/1.1 200 OK\r\n", Some(200));
+        check("HTTP/1.0 503", Some(503));
+        check("HTTP/1.1 20", None);
+        check("HTTP/2 200", None);
+        check("SSH-2.0-OpenSSH", None);
+        check("", None);
+        check("HTTP/1.1 abc", None);
+    }
+}

@@ -1,0 +1,319 @@
+//! What is in force, piece by piece, and how the routing table is built from it.
+//!
+//! A change replaces only the services it touches, so a shift costs the same with one service as with
+//! ten thousand but for copying a list of pointers. Endpoints keep their identity as long as their address
+//! stays, so connections and counts survive every table. Each address is checked once per process, however
+//! many services use it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::change::Facts;
+use super::desired::{Desired, ServiceState};
+use super::settings::ServiceConfig;
+use crate::routing::{Cut, Group, Matcher, Member, Service, Table};
+use crate::traffic::{PerVariant, Variant};
+use crate::upstream::{Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis};
+
+/// What is checked, and how. Endpoints of different services that agree in both share the check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CheckKey {
+    /// The address.
+    pub url: EndpointUrl,
+    /// How.
+    pub settings: HealthSettings,
+}
+
+/// What the checks of an address say so far.
+#[derive(Debug, Default)]
+struct Checked {
+    hysteresis: Hysteresis,
+    error: Option<Arc<str>>,
+    users: Vec<(usize, Variant)>,
+}
+
+/// A health that has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flip {
+    /// Before.
+    pub from: Health,
+    /// Now.
+    pub to: Health,
+    /// The variants that use the endpoint, by service name.
+    pub users: Vec<(Arc<str>, Variant)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    config: Arc<ServiceConfig>,
+    slot: u32,
+}
+
+/// Everything in force.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// The desired state in force.
+    pub desired: Arc<Desired>,
+    entries: Vec<Entry>,
+    index: HashMap<Arc<str>, usize>,
+    matcher: Arc<Matcher>,
+    services: Vec<Arc<Service>>,
+    slots: HashMap<Arc<str>, u32>,
+    checks: HashMap<CheckKey, Checked>,
+    endpoints_made: u32,
+    retiring: Vec<Arc<Endpoint>>,
+}
+
+impl Live {
+    /// Takes over a configuration and the state that belongs to it. `desired` has every configured service.
+    pub fn configure(
+        &mut self,
+        configs: Vec<Arc<ServiceConfig>>,
+        matcher: Arc<Matcher>,
+        desired: Arc<Desired>,
+    ) {
+        let old: HashMap<Arc<str>, Arc<Service>> =
+            self.services.drain(..).map(|service| (service.settings.name.clone(), service)).collect();
+        self.desired = desired;
+        self.matcher = matcher;
+        self.entries.clear();
+        self.index.clear();
+        self.forget_users();
+        for config in configs {
+            let name = config.settings.name.clone();
+            let Some(state) = self.desired.service(&name).cloned() else { continue };
+            let next_slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            let slot = *self.slots.entry(name.clone()).or_insert(next_slot);
+            let at = self.entries.len();
+            self.index.insert(name.clone(), at);
+            self.entries.push(Entry { config, slot });
+            let service = self.build(at, &state, old.get(&name).map(Arc::as_ref));
+            self.services.push(Arc::new(service));
+        }
+        let kept = |name: &Arc<str>| self.index.contains_key(name);
+        let gone = old.iter().filter(|(name, _)| !kept(name)).flat_map(|(_, service)| endpoints(service));
+        self.retiring.extend(gone.cloned());
+        self.checks.retain(|_, checked| !checked.users.is_empty());
+    }
+
+    /// Takes over the new state of services that a change touched.
+    pub fn adopt(&mut self, desired: Arc<Desired>, touched: &[Arc<str>]) {
+        self.desired = desired;
+        for name in touched {
+            let (Some(at), Some(state)) =
+                (self.index.get(name).copied(), self.desired.service(name).cloned())
+            else {
+                continue;
+            };
+            let old = self.services[at].clone();
+            self.services[at] = Arc::new(self.rebuild(at, &state, &old));
+        }
+        self.checks.retain(|_, checked| !checked.users.is_empty());
+    }
+
+    /// The table to publish.
+    pub fn table(&self, generation: u64) -> Table {
+        Table::new(generation, self.matcher.clone(), self.services.clone())
+    }
+
+    /// Tells endpoints that no table holds any more that they are; after the table was published.
+    pub fn retire(&mut self) {
+        for endpoint in self.retiring.drain(..) {
+            endpoint.retire();
+        }
+    }
+
+    /// What a change needs to know about a configured service.
+    pub fn facts(&self, name: &str) -> Option<Facts> {
+        let at = *self.index.get(name)?;
+        let (config, service) = (&self.entries[at].config, &self.services[at]);
+        let stable = service.split.stable();
+        Some(Facts {
+            recognition: config.recognition.clone(),
+            endpoints: PerVariant::from_fn(|variant| service.groups[variant].members().len()),
+            healthy: PerVariant::from_fn(|variant| service.groups[variant].is_healthy()),
+            stable_endpoints: service.groups[stable]
+                .members()
+                .iter()
+                .map(|member| EndpointSpec {
+                    url: member.endpoint.url().clone(),
+                    weight: member.endpoint.weight(),
+                })
+                .collect(),
+        })
+    }
+
+    /// The configuration of a service.
+    pub fn config(&self, name: &str) -> Option<&Arc<ServiceConfig>> {
+        self.index.get(name).map(|at| &self.entries[*at].config)
+    }
+
+    /// All configurations, in the order of the table.
+    pub fn configs(&self) -> impl Iterator<Item = &Arc<ServiceConfig>> {
+        self.entries.iter().map(|entry| &entry.config)
+    }
+
+    /// Everything that has to be checked.
+    pub fn checks(&self) -> impl Iterator<Item = &CheckKey> {
+        self.checks.keys()
+    }
+
+    /// Why the last check of an endpoint failed.
+    pub fn check_error(&self, service: &str, url: &EndpointUrl) -> Option<Arc<str>> {
+        let settings = self.config(service)?.settings.health.clone();
+        self.checks.get(&CheckKey { url: url.clone(), settings })?.error.clone()
+    }
+
+    /// Takes in the result of a check. If it changes the health of the endpoint, the services that use it are
+    /// rebuilt and a table has to be published.
+    pub fn checked(&mut self, key: &CheckKey, result: Result<(), String>) -> Option<Flip> {
+        let checked = self.checks.get_mut(key)?;
+        let from = checked.hysteresis.health();
+        checked.hysteresis = checked.hysteresis.after(result.is_ok(), &key.settings);
+        checked.error = result.err().map(Into::into);
+        let to = checked.hysteresis.health();
+        if from == to {
+            return None;
+        }
+        let users = checked.users.clone();
+        for (at, variant) in &users {
+            let service = &self.services[*at];
+            let members = service.groups[*variant].members().iter().map(|member| {
+                let health = if *member.endpoint.url() == key.url { to } else { member.health };
+                Member { endpoint: member.endpoint.clone(), health }
+            });
+            let group = Group::new(service.groups[*variant].version().cloned(), members.collect());
+            let mut service = Service::clone(service);
+            service.groups[*variant] = group;
+            self.services[*at] = Arc::new(service);
+        }
+        let named = |(at, variant): (usize, Variant)| (self.services[at].settings.name.clone(), variant);
+        Some(Flip { from, to, users: users.into_iter().map(named).collect() })
+    }
+
+    /// A service after a change of its state. Groups whose endpoints stay are kept as they are.
+    fn rebuild(&mut self, at: usize, state: &ServiceState, old: &Service) -> Service {
+        let config = self.entries[at].config.clone();
+        let stays = Variant::ALL.into_iter().all(|variant| {
+            let (specs, version) = places(&config, state, variant);
+            let group = &old.groups[variant];
+            let members = group.members();
+            group.version() == version.as_ref()
+                && members.len() == specs.len()
+                && members.iter().zip(specs).all(|(member, spec)| is_same(&member.endpoint, spec))
+        });
+        if !stays {
+            return self.build(at, state, Some(old));
+        }
+        let slot = self.entries[at].slot;
+        assemble(&config, slot, state, old.groups.clone(), Some(old))
+    }
+
+    /// A service as its configuration and state say, with the endpoints it had as far as they stay.
+    fn build(&mut self, at: usize, state: &ServiceState, old: Option<&Service>) -> Service {
+        let entry = &self.entries[at];
+        let (config, slot) = (entry.config.clone(), entry.slot);
+        let groups = PerVariant::from_fn(|variant| {
+            let (specs, version) = places(&config, state, variant);
+            let had = old.map_or(&[][..], |old| old.groups[variant].members());
+            self.group(at, variant, &config.settings.health, specs, version, had)
+        });
+        assemble(&config, slot, state, groups, old)
+    }
+
+    fn group(
+        &mut self,
+        at: usize,
+        variant: Variant,
+        health: &HealthSettings,
+        specs: &[EndpointSpec],
+        version: Option<Arc<str>>,
+        had: &[Member],
+    ) -> Group {
+        let gone = had.iter().filter(|member| !specs.iter().any(|spec| is_same(&member.endpoint, spec)));
+        self.retiring.extend(gone.map(|member| member.endpoint.clone()));
+        for member in had {
+            self.drop_user(member.endpoint.url(), at, variant);
+        }
+        let mut members = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let endpoint = match had.iter().find(|member| is_same(&member.endpoint, spec)) {
+                Some(member) => member.endpoint.clone(),
+                None => {
+                    self.endpoints_made += 1;
+                    Arc::new(Endpoint::new(self.endpoints_made, spec.clone()))
+                }
+            };
+            let key = CheckKey { url: spec.url.clone(), settings: health.clone() };
+            let checked = self.checks.entry(key).or_default();
+            checked.users.push((at, variant));
+            members.push(Member { endpoint, health: checked.hysteresis.health() });
+        }
+        Group::new(version, members)
+    }
+
+    fn drop_user(&mut self, url: &EndpointUrl, at: usize, variant: Variant) {
+        let settings = &self.entries[at].config.settings.health;
+        let key = CheckKey { url: url.clone(), settings: settings.clone() };
+        if let Some(checked) = self.checks.get_mut(&key)
+            && let Some(place) = checked.users.iter().rposition(|user| *user == (at, variant))
+        {
+            checked.users.swap_remove(place);
+        }
+    }
+
+    fn forget_users(&mut self) {
+        for checked in self.checks.values_mut() {
+            checked.users.clear();
+        }
+    }
+}
+
+/// The endpoints and the version of a variant: what was deployed, else what is configured.
+pub fn places<'s>(
+    config: &'s ServiceConfig,
+    state: &'s ServiceState,
+    variant: Variant,
+) -> (&'s [EndpointSpec], Option<Arc<str>>) {
+    match &state.deployed[variant] {
+        Some(deployed) => (&deployed.endpoints, deployed.version.clone()),
+        None => (&config.endpoints[variant], config.version[variant].clone()),
+    }
+}
+
+fn assemble(
+    config: &ServiceConfig,
+    slot: u32,
+    state: &ServiceState,
+    groups: PerVariant<Group>,
+    old: Option<&Service>,
+) -> Service {
+    let split = state.split();
+    let cut = match old {
+        Some(old) if split.is_killed() && !old.split.is_killed() => {
+            Some(Cut { variant: split.candidate, before: state.changed.generation })
+        }
+        Some(old) => old.cut,
+        None => None,
+    };
+    Service {
+        settings: config.settings.clone(),
+        slot,
+        changed_at: state.changed.generation,
+        split,
+        user_keys: state.recognition.user_keys.clone().into(),
+        groups,
+        cut,
+    }
+}
+
+fn is_same(endpoint: &Endpoint, spec: &EndpointSpec) -> bool {
+    *endpoint.url() == spec.url && endpoint.weight() == spec.weight
+}
+
+fn endpoints(service: &Service) -> impl Iterator<Item = &Arc<Endpoint>> {
+    Variant::ALL
+        .into_iter()
+        .flat_map(|variant| service.groups[variant].members())
+        .map(|member| &member.endpoint)
+}

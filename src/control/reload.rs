@@ -1,0 +1,212 @@
+//! Another configuration, without a restart. A reload never moves traffic by itself.
+//!
+//! The configuration says what exists; where traffic is stays as it is. What recognises visitors changes
+//! only while nobody's fate depends on it, at 0 % and 100 %. Services that are gone keep their
+//! state, so that one that comes back is where it was, locks included.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::commit::{CommitError, Control, StartError, Who, by_us, matcher};
+use super::desired::{Changed, Desired, ServiceState};
+use super::live::places;
+use super::recovery::first_state;
+use super::settings::ServiceConfig;
+use crate::clock;
+use crate::store::AuditEntry;
+use crate::telemetry::names;
+use crate::traffic::Variant;
+use crate::upstream::EndpointSpec;
+
+/// What a reload did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What is different now, one sentence each.
+    pub changes: Vec<String>,
+    /// Where what is in force differs from the file.
+    pub drift: Vec<String>,
+}
+
+/// Why a reload was not carried out. What was in force is in force.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// The services do not fit together.
+    #[error(transparent)]
+    Config(#[from] StartError),
+    /// The disk.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl Control {
+    /// What a reload would do.
+    pub fn reload_dry_run(&self, configs: Vec<ServiceConfig>) -> Result<Reloaded, ReloadError> {
+        let configs: Vec<_> = configs.into_iter().map(Arc::new).collect();
+        matcher(&configs)?;
+        let live = self.live();
+        let desired = self.reloaded_state(&live.desired, &configs, 0);
+        let old: Vec<_> = live.configs().cloned().collect();
+        Ok(Reloaded { changes: changes(&old, &configs), drift: drift_of(&desired, &configs) })
+    }
+
+    /// Takes over another configuration: on disk first, then in force.
+    pub async fn reload(&self, configs: Vec<ServiceConfig>, who: &Who) -> Result<Reloaded, ReloadError> {
+        let configs: Vec<_> = configs.into_iter().map(Arc::new).collect();
+        let matcher = matcher(&configs)?;
+        let _turn = self.take_turn().await;
+        loop {
+            let (desired, generation) = {
+                let live = self.live();
+                let generation = self.allocate();
+                (Arc::new(self.reloaded_state(&live.desired, &configs, generation)), generation)
+            };
+            match self.propose(desired.clone()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    self.withdraw();
+                    return Err(CommitError::NotSaved(error).into());
+                }
+                Err(_) => return Err(CommitError::DiskTimeout.into()),
+            }
+            let mut live = self.live();
+            if self.last_allocated() != generation {
+                drop(live);
+                self.withdraw();
+                continue;
+            }
+            let old: Vec<_> = live.configs().cloned().collect();
+            live.configure(configs.clone(), matcher, desired.clone());
+            self.publish(&mut live, generation);
+            drop(live);
+            let reloaded = Reloaded { changes: changes(&old, &configs), drift: drift_of(&desired, &configs) };
+            self.record(AuditEntry {
+                actor: who.actor.clone(),
+                claimed: who.claimed.clone(),
+                to: Some(match reloaded.changes.len() {
+                    0 => "no change".to_owned(),
+                    1..=20 => reloaded.changes.join("; "),
+                    n => format!("{n} changes"),
+                }),
+                ..by_us("reload", generation)
+            });
+            metrics::counter!(names::COMMITS.name, "kind" => "reload").increment(1);
+            return Ok(reloaded);
+        }
+    }
+
+    /// Where the state in force differs from the configuration in force, for one service.
+    pub fn drift(&self, service: &str) -> Vec<String> {
+        let live = self.live();
+        match (live.config(service), live.desired.service(service)) {
+            (Some(config), Some(state)) => drift(state, config),
+            _ => Vec::new(),
+        }
+    }
+
+    fn reloaded_state(&self, desired: &Desired, configs: &[Arc<ServiceConfig>], generation: u64) -> Desired {
+        let mut next = desired.clone();
+        let changed =
+            || Changed { generation, actor: super::recovery::TIDEGATE.to_owned(), time: clock::wall() };
+        next.add(configs.iter().map(|config| first_state(config, changed())));
+        for config in configs {
+            let Some(state) = next.service(&config.settings.name).cloned() else { continue };
+            if !state.weight.is_partial() && state.recognition != config.recognition {
+                let recognition = config.recognition.clone();
+                next.replace(ServiceState { recognition, ..ServiceState::clone(&state) });
+            }
+        }
+        next
+    }
+}
+
+fn changes(old: &[Arc<ServiceConfig>], new: &[Arc<ServiceConfig>]) -> Vec<String> {
+    let find = |list: &[Arc<ServiceConfig>]| -> std::collections::HashMap<Arc<str>, Arc<ServiceConfig>> {
+        list.iter().map(|config| (config.settings.name.clone(), config.clone())).collect()
+    };
+    let (had, has) = (find(old), find(new));
+    let mut sentences = Vec::new();
+    for config in old.iter().filter(|config| !has.contains_key(&config.settings.name)) {
+        sentences.push(format!("{}: removed; its state is kept", config.settings.name));
+    }
+    for config in new {
+        let name = &config.settings.name;
+        let Some(before) = had.get(name) else {
+            sentences.push(format!("{name}: added"));
+            continue;
+        };
+        for variant in Variant::ALL {
+            let (from, to) = (&before.endpoints[variant], &config.endpoints[variant]);
+            if from != to {
+                sentences.push(format!("{name}: {variant} from {} to {}", list(from), list(to)));
+            }
+            let (from, to) = (&before.version[variant], &config.version[variant]);
+            if from != to {
+                let label = |version: &Option<Arc<str>>| version.as_deref().unwrap_or("none").to_owned();
+                sentences.push(format!("{name}: {variant} version from {} to {}", label(from), label(to)));
+            }
+        }
+        if before.settings != config.settings {
+            sentences.push(format!("{name}: settings"));
+        }
+        if before.recognition != config.recognition {
+            sentences.push(format!("{name}: split settings"));
+        }
+    }
+    sentences
+}
+
+fn drift_of(desired: &Desired, configs: &[Arc<ServiceConfig>]) -> Vec<String> {
+    configs
+        .iter()
+        .filter_map(|config| Some((desired.service(&config.settings.name)?, config)))
+        .flat_map(|(state, config)| {
+            drift(state, config).into_iter().map(|sentence| format!("{}: {sentence}", state.name))
+        })
+        .collect()
+}
+
+fn drift(state: &ServiceState, config: &ServiceConfig) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let candidate = state.candidate();
+    if state.stable != config.stable {
+        sentences.push(format!("stable is {}, the file says {}", state.stable, config.stable));
+    }
+    if state.weight != config.initial_weight {
+        sentences.push(format!(
+            "{candidate} is at {}, the file starts it at {}",
+            state.weight, config.initial_weight
+        ));
+    }
+    for variant in Variant::ALL {
+        if state.deployed[variant].is_none() {
+            continue;
+        }
+        let (specs, _) = places(config, state, variant);
+        if specs != config.endpoints[variant].as_slice() {
+            sentences.push(format!(
+                "{variant} was deployed to {}, the file says {}",
+                list(specs),
+                list(&config.endpoints[variant])
+            ));
+        }
+    }
+    if state.recognition != config.recognition {
+        sentences.push("the split settings of the file wait until the weight is 0% or 100%".to_owned());
+    }
+    sentences
+}
+
+fn list(endpoints: &[EndpointSpec]) -> String {
+    if endpoints.is_empty() {
+        return "no endpoint".to_owned();
+    }
+    let texts: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| match endpoint.weight {
+            1 => endpoint.url.to_string(),
+            weight => format!("{} (weight {weight})", endpoint.url),
+        })
+        .collect();
+    texts.join(", ")
+}
