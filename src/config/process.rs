@@ -177,22 +177,27 @@ fn listen_in_file(
             }
         };
         let Some(ListenAddress(address)) = findings.read(&place, &written) else { continue };
-        if let Some((_, line)) = seen.iter().find(|(other, _)| collide(*other, address)) {
-            findings.wrong(&place, &written, format!("is listened on already (line {line}); leave one out"));
+        if let Some((other, line)) = seen.iter().find(|(other, _)| collide(*other, address)) {
+            findings.wrong(
+                &place,
+                &written,
+                format!("is listened on already (line {line}, {other}); leave one out"),
+            );
         }
         seen.push((address, written.line));
     }
     seen.into_iter().map(|(address, _)| address).collect()
 }
 
-/// Whether two listeners would fight for a port. Port 0 is a new port each time, and an address beside
-/// the one that stands for all is a listener of its own.
+/// Whether two listeners would fight for a port. Port 0 is a new port each time.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let canonical = |ip: IpAddr| match ip.to_canonical() {
-        ip if ip.is_unspecified() => None,
-        ip => Some(ip),
-    };
-    a.port() != 0 && a.port() == b.port() && canonical(a.ip()) == canonical(b.ip())
+    let (ours, theirs) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() != 0 && a.port() == b.port() && (covers(ours, theirs) || covers(theirs, ours))
+}
+
+/// `[::]` takes IPv4 connections as well.
+fn covers(a: IpAddr, b: IpAddr) -> bool {
+    a == b || a.is_unspecified() && (a.is_ipv6() || b.is_ipv4())
 }
 
 fn threads(findings: &mut Findings, file: Option<&Written<Count>>, flags: &Overrides) -> NonZeroUsize {

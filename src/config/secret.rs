@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::problem::Findings;
-use super::scalar::SecretSource;
+use super::scalar::{Scalar, SecretSource};
 use super::written::Written;
 
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -19,7 +19,15 @@ pub(super) fn read_secret(
     base: &Path,
     min: usize,
 ) -> Option<Vec<u8>> {
-    let mut secret = match findings.read(place, written)? {
+    let source = match SecretSource::read(&written.text) {
+        Ok(source) => source,
+        // Most likely the secret itself, so it is not repeated.
+        Err(why) => {
+            findings.wrong_at(place, Some("(hidden)"), written.line, why);
+            return None;
+        }
+    };
+    let mut secret = match source {
         SecretSource::File(path) => from_file(findings, place, written, &base.join(path))?,
         SecretSource::Env(name) => match std::env::var_os(&name) {
             Some(value) => value.into_encoded_bytes(),

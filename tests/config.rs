@@ -1,0 +1,498 @@
+//! The configuration: what is taken, what is refused and in which words.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidegate::config::{self, Config, ConfigError, Overrides};
+use tidegate::telemetry::{AccessLogTarget, AccessLogWrite};
+use tidegate::traffic::{By, Variant, Weight};
+
+const MINIMAL: &str = include_str!("../config/minimal.yaml");
+const FULL: &str = include_str!("../config/full.yaml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    config::parse(text, "tidegate.yaml", Path::new("/nowhere"), &Overrides::default())
+}
+
+/// A file with the service `shop`, whose lines begin in line 3.
+fn shop(lines: &str) -> String {
+    let mut text = "services:\n  shop:\n".to_owned();
+    for line in lines.lines() {
+        text.push_str(&format!("    {line}\n"));
+    }
+    text
+}
+
+/// The one problem: everything after the headline, in single spaces.
+#[track_caller]
+fn problem(text: &str) -> String {
+    match parse(text) {
+        Err(error @ ConfigError::Problems { .. }) => {
+            let text = error.to_string();
+            let (headline, problem) = text.split_once('\n').expect("a headline");
+            assert_eq!(headline, "tidegate.yaml has 1 problem", "{text}");
+            problem.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+        other => panic!("instead of one problem: {other:?}"),
+    }
+}
+
+#[test]
+fn a_minimal_file_has_the_documented_defaults() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.proxy.listen, ["[::]:8080".parse().unwrap()]);
+    assert_eq!(config.proxy.drain, Duration::from_secs(30));
+    assert_eq!(config.proxy.live, tidegate::proxy::LiveSettings::default());
+    assert_eq!(config.admin.socket, PathBuf::from("/run/tidegate/admin.sock"));
+    assert_eq!(config.telemetry.address, "127.0.0.1:9900".parse().ok());
+    assert_eq!(config.telemetry.access_log.write, AccessLogWrite::Off);
+    assert_eq!(config.control.state, PathBuf::from("/var/lib/tidegate"));
+    assert!(config.cookie.keys.is_none() && config.warnings.is_empty());
+
+    let [service] = &config.control.services[..] else { panic!("{:?}", config.control.services) };
+    assert_eq!((&*service.settings.name, service.stable), ("shop", Variant::Blue));
+    assert_eq!(service.initial_weight, Weight::ZERO);
+    assert_eq!((service.recognition.by, &*service.recognition.salt), (By::Cookie, "shop"));
+    assert_eq!(service.endpoints.green[0].url.to_string(), "http://127.0.0.1:3002");
+    assert_eq!(service.settings.routes[0].host.to_string(), "*");
+    assert!(service.settings.tell.endpoint_variant && !service.settings.tell.client_variant);
+}
+
+#[test]
+fn every_form_of_a_value_is_taken() {
+    let text = "
+listen: [127.0.0.1:80, {address: :8080}]
+telemetry: off
+access_log: {write: sampled, share: 5%, file: access.log, query: true}
+trusted_proxies: {from: 10.0.0.0/8, header: forwarded}
+state: state
+timeouts: {grace: 0s}
+services:
+  one: {blue: [http://a:1, {url: http://b:1, weight: 3}]}
+  two:
+    host: [Shop.example.com, '*.example.com']
+    path: /two/
+    stable: green
+    blue: {version: 2.10}
+    green: {endpoints: http://c:1, version: 2.0}
+    split: {by: user, user: header:x-user-id, otherwise: stable, ratchet: true, salt: 7}
+    tell: {endpoint: [], client: variant}
+  three: {host: three, green: {endpoints: [http://d:1]}, blue: http://e:1, split: {initial_weight: 0.1%}}
+";
+    let config = parse(text).unwrap();
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.telemetry.address, None);
+    let share = Weight::from_percent(5).unwrap();
+    assert_eq!(config.telemetry.access_log.write, AccessLogWrite::Sampled { share });
+    assert_eq!(config.telemetry.access_log.target, AccessLogTarget::File("/nowhere/access.log".into()));
+    assert_eq!(config.control.state, PathBuf::from("/nowhere/state"));
+    assert_eq!(config.proxy.listen.len(), 2);
+    assert!(config.proxy.live.trusted_proxies.trusts("10.1.2.3".parse().unwrap()));
+    let names: Vec<_> = config.control.services.iter().map(|service| &*service.settings.name).collect();
+    assert_eq!(names, ["one", "three", "two"], "sorted by name");
+    let [one, three, two] = &config.control.services[..] else { panic!() };
+    assert_eq!(one.endpoints.blue[1].weight, 3);
+    assert_eq!(three.initial_weight.to_string(), "0.1%");
+    assert_eq!(two.stable, Variant::Green);
+    assert_eq!(two.version.blue.as_deref(), Some("2.10"));
+    assert_eq!(two.version.green.as_deref(), Some("2.0"));
+    assert_eq!(two.settings.routes.len(), 2);
+    assert_eq!(&*two.recognition.salt, "7");
+    assert!(!two.settings.tell.endpoint_variant && two.settings.tell.client_variant);
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_columns() {
+    let text = "services:
+  shop:
+    blue: http://127.0.0.1:3001
+    green: http://127.0.0.1:3002
+    split:
+      initial_weight: 5
+  cart:
+    path: /cart
+    blue: {endpoints: [http://127.0.0.1:3003]}
+    green:
+      endpoints: []
+timeouts: {drain: 30}
+";
+    assert_eq!(
+        parse(text).unwrap_err().to_string(),
+        "tidegate.yaml has 3 problems
+  services.shop.split.initial_weight = 5    line 6: a share needs its unit; did you mean 5%?
+  services.cart.green.endpoints = []        line 11: green has no endpoint; add one or remove green
+  timeouts.drain = 30                       line 12: a time needs its unit; did you mean 30s?"
+    );
+}
+
+#[test]
+fn what_is_no_yaml_or_no_known_key_has_line_and_column() {
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let got = parse(text).unwrap_err().to_string();
+        assert_eq!(got.strip_prefix("tidegate.yaml "), Some(expected), "{got}");
+    }
+    check("listne: :80\n", "line 1, column 1: unknown key \"listne\"; did you mean listen?");
+    check(
+        &shop("blue: {endpionts: [http://a:1]}"),
+        "line 3, column 12: unknown key \"endpionts\"; did you mean endpoints?",
+    );
+    check(
+        &shop("blue: {endpoints: [{url: http://a:1, share: 1}]}"),
+        "line 3, column 42: unknown key \"share\"; known here: url, weight",
+    );
+    check(&shop("path: [/]"), "line 3, column 11: a single value is expected here");
+    check("services: shop\n", "line 1, column 11: a mapping (key: value) is expected here");
+    check(&shop("override: {header: x}"), "line 3, column 16: the key secret is missing");
+    check("state: a\nstate: b\n", "line 2, column 1: the key \"state\" stands here twice; leave one out");
+    check(
+        "services:\n  a: {blue: http://a:1}\n  a: {blue: http://b:1}\n",
+        "line 3, column 3: the key \"a\" stands here twice; leave one out",
+    );
+    check(
+        &shop("host: *.example.com"),
+        "line 3, column 11: a value that begins with * is an alias in YAML; put it in quotes",
+    );
+    check(
+        "services: {a: &a {blue: http://a:1}, b: *a}",
+        "line 1, column 18: anchors and aliases (& and *) are not taken; write it out, or put it in quotes",
+    );
+    check("services: {<<: {}}", "line 1, column 12: merge keys (<<) are not taken; write it out");
+    check("state: a\n---\nstate: b\n", "line 3, column 1: a second YAML document begins here; one is taken");
+}
+
+const LINE: &str = "blue: http://a:1";
+
+#[test]
+fn each_problem_of_the_process_names_its_place_and_its_cure() {
+    #[track_caller]
+    fn check(line: &str, expected: &str) {
+        assert_eq!(problem(&format!("{line}\n{}", shop(LINE))), expected);
+    }
+    check(
+        "listen: [:80, 0.0.0.0:80]",
+        "listen[1] = 0.0.0.0:80 line 1: is listened on already (line 1, [::]:80); leave one out",
+    );
+    check(
+        "listen: [127.0.0.1:80, '[::1]:80', 0.0.0.0:80]",
+        "listen[2] = 0.0.0.0:80 line 1: is listened on already (line 1, 127.0.0.1:80); leave one out",
+    );
+    check(
+        "telemetry: '[::1]:8080'",
+        "telemetry = [::1]:8080 line 1: clients connect to [::1]:8080; telemetry needs an address of its own",
+    );
+    check("listen: 8080", "listen = 8080 line 1: a port alone; did you mean :8080?");
+    check("listen: []", "listen = [] line 1: there is no address to listen on; add one or remove listen");
+    check("listen: [[]]", "listen[0] = [] line 1: a single address is expected here");
+    check(
+        "listen: [{address: :443, tls: [{cert: a, key: b}]}]",
+        "listen[0].tls line 1: TLS is not supported yet; terminate it in front, and name that proxy in \
+         trusted_proxies",
+    );
+    check(
+        "listen: 127.0.0.1:9900",
+        "telemetry = 127.0.0.1:9900 clients connect to 127.0.0.1:9900; telemetry needs an address of its own",
+    );
+    check("threads: 0", "threads = 0 line 1: must be at least 1");
+    check(
+        "threads: 2000",
+        "threads = 2000 line 1: more than 1024 threads only get in each other's way; one per core is best",
+    );
+    check(
+        "trusted_proxies: {from: [10.0.0.0/99]}",
+        "trusted_proxies.from[0] = 10.0.0.0/99 line 1: \"10.0.0.0/99\" is no network; write one such as \
+         10.0.0.0/8 or 192.0.2.7",
+    );
+    check(
+        "access_log: {write: sampled, share: 1}",
+        "access_log.share = 1 line 1: a share needs its unit; did you mean 1%?",
+    );
+    check("access_log: {write: al}", "access_log.write = al line 1: did you mean all?");
+    check("timeouts: {head: 5}", "timeouts.head = 5 line 1: a time needs its unit; did you mean 5s?");
+    check(
+        "timeouts: {head: 0s}",
+        "timeouts.head = 0s line 1: no time at all; write at least 1ms, or leave it out for 10s",
+    );
+    check("limits: {head: 4KiB}", "limits.head = 4KiB line 1: must be 8KiB to 16MiB");
+    check("limits: {head: 64KB}", "limits.head = 64KB line 1: KB is not a unit of size; did you mean 64KiB?");
+    check(
+        "limits: {uri: 40KiB}",
+        "limits.uri = 40KiB line 1: a request's head (32KiB at most) holds its path and query (40KiB at \
+         most); raise head or lower uri",
+    );
+    check(
+        "cookie: {keys: [hunter2]}",
+        "cookie.keys[0] = (hidden) line 1: a secret does not stand in the configuration; write file:PATH or env:NAME",
+    );
+    check(
+        "cookie: {keys: [file:gone]}",
+        "cookie.keys[0] = file:gone line 1: /nowhere/gone does not exist; create it or correct the path",
+    );
+    check(
+        "cookie: {keys: env:TIDEGATE_NO_SUCH}",
+        "cookie.keys[0] = env:TIDEGATE_NO_SUCH line 1: the environment has no TIDEGATE_NO_SUCH; set it",
+    );
+}
+
+#[test]
+fn each_problem_of_the_services_names_its_place_and_its_cure() {
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(problem(text), expected);
+    }
+    let none = "services line 1: there is no service; add one, such as shop: {blue: http://127.0.0.1:3001}";
+    check("", none);
+    check("services: {}", none);
+    check(
+        "services: {Shop: {blue: http://a:1}}",
+        "services.Shop line 1: a service's name has lower-case letters, digits and -, at most 63, and does \
+         not begin with -",
+    );
+    check(
+        "services:\n  b: {blue: http://a:1}\n  a:\n    path: /\n    blue: http://a:1\n",
+        "services.a = */ line 4: services.b is for it already (line 2); give one of them another host or path",
+    );
+    check(
+        "services: {shop: }",
+        "services.shop.blue line 1: blue is stable and has no endpoint; add one, such as http://127.0.0.1:3001",
+    );
+}
+
+#[test]
+fn each_problem_within_a_service_names_its_place_and_its_cure() {
+    #[track_caller]
+    fn check(lines: &str, expected: &str) {
+        assert_eq!(problem(&shop(lines)).strip_prefix("services.shop."), Some(expected));
+    }
+    #[track_caller]
+    fn check_with_blue(line: &str, expected: &str) {
+        check(&format!("{LINE}\n{line}"), expected);
+    }
+    check("blue: []", "blue = [] line 3: blue is stable and has no endpoint; add one");
+    check(
+        "blue: 127.0.0.1:80",
+        "blue = 127.0.0.1:80 line 3: \"127.0.0.1:80\" lacks its scheme; did you mean http://127.0.0.1:80?",
+    );
+    check(
+        "blue: [http://a:1, http://A:1/]",
+        "blue = http://A:1/ line 3: stands here twice (line 3); leave one out, or give it a weight",
+    );
+    check(
+        "blue: {endpoints: [{url: http://a:1, weight: 1001}]}",
+        "blue.endpoints.weight = 1001 line 3: must be 1 to 1000; it counts beside the variant's others",
+    );
+    check("blue: [[]]", "blue = [] line 3: a single endpoint is expected here");
+
+    check_with_blue("green: []", "green = [] line 4: green has no endpoint; add one or remove green");
+    check_with_blue(
+        "stable: green",
+        "green line 2: green is stable and has no endpoint; add one, such as http://127.0.0.1:3001",
+    );
+    check_with_blue(
+        "green: http://a:1",
+        "green = http://a:1 line 4: blue has it, too (line 3); blue and green are the same place then",
+    );
+    check_with_blue(
+        "green: {version: ''}",
+        "green.version = line 4: is empty; write something or leave the key out",
+    );
+    check_with_blue(
+        "host: a:80",
+        "host = a:80 line 4: \"a:80\": routes compare hosts without their port; leave it out",
+    );
+    check_with_blue("host: []", "host = [] line 4: no host is left; add one, or remove host for any");
+    check_with_blue("path: shop", "path = shop line 4: the path does not begin with /");
+    check_with_blue("stable: red", "stable = red line 4: is none of blue, green");
+    check_with_blue(
+        "split: {by: user}",
+        "split.by = user line 4: where does the user's key stand? Add user: [header:NAME], cookie:NAME, \
+         query:NAME or client_addr",
+    );
+    check_with_blue(
+        "split: {initial_weight: 101%}",
+        "split.initial_weight = 101% line 4: 101% is outside 0% to 100%",
+    );
+    check_with_blue("split: {ratchet: yes}", "split.ratchet = yes line 4: is none of true, false");
+    check_with_blue(
+        "split: {initial_weight: 5%}",
+        "split.initial_weight = 5% line 4: green has no endpoint that 5% could go to; add one or start at 0%",
+    );
+    check_with_blue(
+        "health: {timeout: 3s}",
+        "health.timeout = 3s line 4: a check may take 3s, but the next begins after 2s; make timeout at most \
+         interval",
+    );
+    check_with_blue(
+        "health: {interval: 500ms}",
+        "health.interval = 500ms line 4: a check may take 1s, but the next begins after 500ms; make timeout \
+         at most interval",
+    );
+    check_with_blue("health: {up: 0}", "health.up = 0 line 4: must be at least 1");
+    check_with_blue(
+        "health: {path: up}",
+        "health.path = up line 4: a path begins with a slash; did you mean /up?",
+    );
+    check_with_blue(
+        "tell: {client: [visitor]}",
+        "tell.client = visitor line 4: a client is told variant or nothing; the visitor id is for endpoints",
+    );
+    check_with_blue(
+        "timeouts: {connect: 2d}",
+        "timeouts.connect = 2d line 4: days are not a unit here; write hours, such as 24h",
+    );
+}
+
+#[test]
+fn doubtful_settings_are_warned_about() {
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let warnings = parse(text).unwrap().warnings;
+        assert_eq!(warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    }
+    check(
+        &shop("blue: http://a:1\nsplit: {by: cookie, user: header:x}"),
+        "services.shop.split.user = header:x    line 4: counts only with by: user",
+    );
+    check(
+        &format!("trusted_proxies: {{from: 0.0.0.0/0}}\n{}", shop(LINE)),
+        "trusted_proxies.from[0] = 0.0.0.0/0    line 1: everybody may now say whatever address they come from",
+    );
+}
+
+fn private_file(path: &Path, content: &[u8]) {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn secrets_are_read_from_beside_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegate.yaml");
+    fs::write(&file, shop("blue: http://a:1\noverride: {secret: file:tester}")).unwrap();
+    let load = || config::load(&file, &Overrides::default());
+    let secret = folder.path().join("tester");
+
+    private_file(&secret, b"0123456789abcde\n");
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("line 4: a secret of 15 bytes can be guessed; it needs at least 16"), "{error}");
+    assert!(!error.contains("0123456789"), "{error}");
+
+    private_file(&secret, b"0123456789abcdef\r\n");
+    let config = load().unwrap();
+    let tester = config.control.services[0].settings.tester.as_ref().unwrap();
+    assert!(tester.secret.matches(b"0123456789abcdef"));
+    assert_eq!(tester.header, "x-tidegate-override");
+    assert_eq!(config.warnings, []);
+
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = load().unwrap().warnings;
+    let warning = warnings[0].to_string();
+    assert!(warning.contains("every user of this machine can read it; chmod o-r"), "{warning}");
+
+    fs::remove_file(&secret).unwrap();
+    fs::create_dir(&secret).unwrap();
+    assert!(load().unwrap_err().to_string().contains("not a file"));
+}
+
+#[test]
+fn a_file_that_is_missing_giant_or_no_text_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegate.yaml");
+    let load = || config::load(&file, &Overrides::default()).unwrap_err();
+    assert!(matches!(load(), ConfigError::Read { .. }));
+    fs::write(&file, b"services:\n  \xff\n").unwrap();
+    assert!(matches!(load(), ConfigError::NotText { line: 2, .. }));
+    fs::write(&file, vec![b'#'; (16 << 20) + 1]).unwrap();
+    assert!(matches!(load(), ConfigError::TooLarge { .. }));
+}
+
+#[test]
+fn a_small_file_cannot_become_a_large_one() {
+    let laughs = "a: &a [x, x]\nb: &b [*a, *a]\nservices: *b\n".to_owned();
+    let deep = format!("services: {{a: {}{}}}", "{blue: ".repeat(100_000), "}".repeat(100_000));
+    let flow = format!("services: {}", "[".repeat(1_000_000));
+    let tls = format!("listen: [{{address: :1, tls: {}{}}}]", "[".repeat(1000), "]".repeat(1000));
+    let block = (0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    for text in [laughs, deep, flow, tls, block] {
+        assert!(matches!(parse(&text), Err(ConfigError::Yaml { .. })));
+    }
+}
+
+#[test]
+fn ten_thousand_services_are_taken() {
+    let mut text = "services:\n".to_owned();
+    for at in 0..10_000 {
+        text.push_str(&format!(
+            "  s{at}: {{host: s{at}.example.com, blue: http://b{at}:1, green: {{endpoints: [http://g{at}:1]}}}}\n"
+        ));
+    }
+    assert_eq!(parse(&text).unwrap().control.services.len(), 10_000);
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let flags = Overrides {
+        listen: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
+        threads: std::num::NonZeroUsize::new(3),
+        state: Some("state".into()),
+        admin_socket: Some("a.sock".into()),
+        admin_group: Some("web".to_owned()),
+        telemetry: Some("off".to_owned()),
+        access_log: Some("all".to_owned()),
+    };
+    let config = config::parse(FULL, "full.yaml", Path::new("/etc"), &flags).unwrap();
+    assert_eq!(config.proxy.listen, ["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]);
+    assert_eq!(config.proxy.threads.get(), 3);
+    assert_eq!(config.control.state, PathBuf::from("state"));
+    assert_eq!(config.admin.socket, PathBuf::from("a.sock"));
+    assert_eq!(config.admin.group.as_deref(), Some("web"));
+    assert_eq!(config.telemetry.address, None);
+    assert_eq!(config.telemetry.access_log.write, AccessLogWrite::All);
+
+    let flags = Overrides {
+        listen: vec!["80".to_owned()],
+        telemetry: Some("no".to_owned()),
+        access_log: Some("yes".to_owned()),
+        ..Overrides::default()
+    };
+    assert_eq!(
+        config::parse(MINIMAL, "a.yaml", Path::new(""), &flags).unwrap_err().to_string(),
+        "a.yaml has 3 problems
+  --listen = 80         a port alone; did you mean :80?
+  --telemetry = no      \"no\" is not an address; write :PORT, or IP:PORT
+  --access-log = yes    is none of off, sampled, all"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_change_to_a_file_makes_it_panic(
+        edits in proptest::collection::vec(
+            (any::<prop::sample::Index>(), 0usize..12, "[ -~\\n]{0,3}|[\\[\\]{}:*&!%,#'\"-]{1,4}|\\PC{1,2}"),
+            1..6,
+        ),
+    ) {
+        let lines = FULL.lines().filter(|line| !line.trim().starts_with("# "));
+        let mut chars: Vec<char> = lines.flat_map(|line| line.chars().chain(['\n'])).collect();
+        for (at, removed, added) in edits {
+            let at = at.index(chars.len());
+            let end = (at + removed).min(chars.len());
+            chars.splice(at..end, added.chars());
+        }
+        let text: String = chars.into_iter().collect();
+        if let Err(error) = parse(&text) {
+            let shown = error.to_string();
+            prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        let _ = parse(&text);
+    }
+}

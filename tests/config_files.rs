@@ -1,0 +1,180 @@
+//! The files in `config/` say the truth: they parse, the full one is complete and has the real defaults, and
+//! the JSON Schema is that of the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+use tidegate::config::{self, Config, Overrides};
+
+const MINIMAL: &str = include_str!("../config/minimal.yaml");
+const FULL: &str = include_str!("../config/full.yaml");
+const COMPOSE: &str = include_str!("../config/compose.yaml");
+
+#[track_caller]
+fn parse(text: &str, base: &Path) -> Config {
+    let config = config::parse(text, "the file", base, &Overrides::default()).unwrap();
+    assert_eq!(config.warnings, []);
+    config
+}
+
+#[test]
+fn the_full_file_spells_out_the_defaults() {
+    let nowhere = Path::new("/nowhere");
+    let (minimal, full) = (parse(MINIMAL, nowhere), parse(FULL, nowhere));
+    assert_eq!(full.proxy, minimal.proxy);
+    assert_eq!(full.admin, minimal.admin);
+    assert_eq!(full.telemetry, minimal.telemetry);
+    assert_eq!(full.control.state, minimal.control.state);
+    assert_eq!(full.control.services, minimal.control.services);
+}
+
+#[test]
+fn the_full_file_has_every_key_and_its_examples_work() {
+    let (text, folder) = full_with_examples();
+    let config = parse(&text, folder.path());
+    assert!(config.cookie.keys.is_some());
+    assert_eq!(config.proxy.threads.get(), 2);
+    let settings = &config.control.services[0].settings;
+    assert!(settings.tester.is_some());
+    assert_eq!(settings.limits.body_bytes_max, Some(64 << 20));
+
+    let schema = config::schema();
+    let (mut known, mut written) = (BTreeMap::new(), BTreeSet::new());
+    keys_of_schema(&schema, &schema, "", "", &mut known);
+    keys_of_value(&as_json(&text), "", &mut written);
+    assert!(known.len() > 60, "{known:?}");
+    for (key, places) in known {
+        assert!(
+            places.iter().any(|place| written.contains(place)),
+            "config/full.yaml lacks {key:?}: {places:?}"
+        );
+    }
+}
+
+/// The full file with its examples in force, and the folder with the secrets that they name.
+fn full_with_examples() -> (String, tempfile::TempDir) {
+    let is_example = |line: &str| {
+        let key = line.split(':').next().unwrap_or_default();
+        line.contains(':') && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let text = FULL
+        .lines()
+        .map(|line| match line.split_once('#') {
+            Some((indent, rest)) if indent.trim().is_empty() && is_example(rest) => {
+                format!("{indent}{rest}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path().join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    for name in ["cookie-new", "cookie-old", "tester"] {
+        fs::write(secrets.join(name), name.repeat(10)).unwrap();
+        fs::set_permissions(secrets.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    (text, folder)
+}
+
+/// Each key of each type of the schema, with the paths at which it can stand: `services.*.split.by`.
+fn keys_of_schema<'s>(
+    root: &'s Value,
+    schema: &'s Value,
+    of: &'s str,
+    at: &str,
+    keys: &mut BTreeMap<(&'s str, &'s str), BTreeSet<String>>,
+) {
+    if let Some(name) = schema["$ref"].as_str().and_then(|link| link.strip_prefix("#/$defs/")) {
+        keys_of_schema(root, &root["$defs"][name], name, at, keys);
+    }
+    for form in schema["anyOf"].as_array().into_iter().flatten() {
+        keys_of_schema(root, form, of, at, keys);
+    }
+    if schema["items"].is_object() {
+        keys_of_schema(root, &schema["items"], of, at, keys);
+    }
+    if schema["additionalProperties"].is_object() {
+        keys_of_schema(root, &schema["additionalProperties"], of, &format!("{at}.*"), keys);
+    }
+    for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        keys.entry((of, key)).or_default().insert(path.clone());
+        keys_of_schema(root, inner, of, &path, keys);
+    }
+}
+
+fn keys_of_value(value: &Value, at: &str, keys: &mut BTreeSet<String>) {
+    for item in value.as_array().into_iter().flatten() {
+        keys_of_value(item, at, keys);
+    }
+    for (key, inner) in value.as_object().into_iter().flatten() {
+        let key = if at == "services" { "*" } else { key };
+        let path = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+        keys.insert(path.clone());
+        keys_of_value(inner, &path, keys);
+    }
+}
+
+fn as_json(text: &str) -> Value {
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, options).unwrap()
+}
+
+#[test]
+fn the_schema_in_config_is_the_schema_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tidegate.schema.json");
+    let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        fs::write(&path, &schema).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == schema,
+        "config/tidegate.schema.json is out of date; run UPDATE_SCHEMA=1 cargo test --test config_files"
+    );
+}
+
+#[test]
+fn the_schema_takes_our_files_and_refuses_mistakes() {
+    #[track_caller]
+    fn check(text: &str, expected: bool) {
+        let validator = jsonschema::validator_for(&config::schema()).unwrap();
+        let value = as_json(text);
+        let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors.is_empty(), expected, "{text}\n{errors:?}");
+    }
+    let shop = |lines: &str| format!("services: {{shop: {{blue: http://a:1, {lines}}}}}");
+    for text in [MINIMAL, FULL, &full_with_examples().0, &embedded_in_compose()] {
+        check(text, true);
+    }
+    check("{telemetry: off, listen: [:80, {address: :81}], services: {shop: {blue: http://a:1}}}", true);
+    check(&shop("split: {initial_weight: 5%}"), true);
+    check(&shop("split: {initial_weight: 5}"), false);
+    check(&shop("health: {interval: 5}"), false);
+    check(&shop("limits: {body: 64KB}"), false);
+    check(&shop("blau: http://a:1"), false);
+    check(&shop("green: {endpoints: [{url: http://a:1, wieght: 1}]}"), false);
+    check(&shop("green: https://a:1"), false);
+    check("services: {Shop: {blue: http://a:1}}", false);
+}
+
+#[test]
+fn the_configuration_inside_the_compose_file_fits_its_services() {
+    let config = parse(&embedded_in_compose(), Path::new("/etc/tidegate"));
+    let compose = as_json(COMPOSE);
+    for (_, endpoints) in config.control.services[0].endpoints.iter() {
+        assert!(!endpoints.is_empty());
+        for endpoint in endpoints {
+            let app = &compose["services"][endpoint.url.host()];
+            let listens = format!("-listen=:{}", endpoint.url.port());
+            assert!(app["command"].as_array().unwrap().contains(&listens.into()), "{endpoint:?}: {app}");
+        }
+    }
+}
+
+fn embedded_in_compose() -> String {
+    as_json(COMPOSE)["configs"]["tidegate"]["content"].as_str().unwrap().to_owned()
+}
