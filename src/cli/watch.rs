@@ -70,7 +70,9 @@ pub(super) fn print(
 /// Overwrites line by line, so that nothing flickers, and never scrolls.
 fn draw(out: &mut impl Write, text: &str, height: usize) -> io::Result<()> {
     queue!(out, cursor::MoveTo(0, 0))?;
+    let count = text.lines().count();
     for (index, line) in text.lines().take(height).enumerate() {
+        let line = if index + 1 == height && count > height { "…" } else { line };
         if index > 0 {
             out.write_all(b"\r\n")?;
         }

@@ -145,6 +145,7 @@ fn silence_ends_with_the_deadline() {
         error.to_string().contains("did not answer within 50ms; whether anything was done is unknown"),
         "{error}"
     );
+    drop(client);
     silent.join().unwrap();
 }
 

@@ -114,12 +114,13 @@ fn trouble_is_told_with_its_cure() {
     endpoint.error = Some("connection refused\x1b[2J".to_owned());
     let text = render(&status, 120, false);
     for expected in [
-        "  not saved: a restart would lose changes  stopping\n",
-        "\ndrift: listen changed and waits for a restart\n",
+        "\n  not saved: a restart now would undo changes\n",
+        "\n  stopping: open requests may end, no new ones are taken\n",
+        "\n  drift: listen changed and waits for a restart\n",
         "✗ 10.0.0.11:4000 ×2\n",
         "\n  unhealthy: green http://10.0.0.11:4000: connection refused[2J\n",
-        "\n  locked: kill by uid 1000 (ops), 2025-12-31 23:59:59 UTC: errors\n",
-        "\n          open with: tidegate arm shop --note \"…\"\n",
+        "\n  locked: kill by uid 1000 (ops), 2025-12-31 23:59:59 UTC (errors); when all is well again:",
+        " tidegate arm shop",
         "\n  drift: the file says 0 % and 25 % is in force\n",
     ] {
         assert!(text.contains(expected), "{expected:?} in\n{text}");
@@ -140,9 +141,7 @@ fn red_is_for_trouble_only() {
 
 #[test]
 fn more_than_five_services_get_a_line_each() {
-    assert!(
-        render(&example(5), 120, false).contains("side") || render(&example(5), 120, false).contains("p99")
-    );
+    assert!(render(&example(5), 120, false).contains("p99"));
     let mut status = example(6);
     status.services.drain(2..5);
     status.services.extend((6..9).map(service));
@@ -151,12 +150,12 @@ fn more_than_five_services_get_a_line_each() {
     status.services[1].variants.green.endpoints[0].health = "unhealthy".to_owned();
     let expected = "
 service    candidate    share  of requests  requests/s  failures      p95
-shop       green 2.0.1   25 %       24.9 %         417     2.4 %  35.0 ms
-service-1  green 2.0.1   25 %       24.9 %         417     2.4 %  35.0 ms  locked: kill  green: 1 of 1 unhealthy  drift
-service-5  green 2.0.1   25 %       24.9 %         417     2.4 %  35.0 ms
-service-6  green 2.0.1   25 %       24.9 %         417     2.4 %  35.0 ms
-service-7  green 2.0.1   25 %       24.9 %         417     2.4 %  35.0 ms
-service-8  green 2.0.1   25 %       24.9 %         417     2.4 %  35.0 ms
+shop       green 2.0.1    25 %       24.9 %         417     2.4 %  35.0 ms
+service-1  green 2.0.1    25 %       24.9 %         417     2.4 %  35.0 ms  locked: kill  green: 1 of 1 unhealthy  drift
+service-5  green 2.0.1    25 %       24.9 %         417     2.4 %  35.0 ms
+service-6  green 2.0.1    25 %       24.9 %         417     2.4 %  35.0 ms
+service-7  green 2.0.1    25 %       24.9 %         417     2.4 %  35.0 ms
+service-8  green 2.0.1    25 %       24.9 %         417     2.4 %  35.0 ms
 ";
     let text = render(&status, 120, false);
     assert_eq!(text.split_once('\n').unwrap().1, expected);
