@@ -276,7 +276,7 @@ impl Client {
 
     /// Waits for `pause` without burning the processor: for callers that ask again.
     pub fn rest(&self, pause: Duration) {
-        // The timer has to be made inside the runtime.
+        // The sleep is made inside, where the runtime's clock is.
         self.runtime.block_on(async { tokio::time::sleep(pause).await });
     }
 

@@ -34,6 +34,6 @@ fn valid(path: &Path, config: &Config) -> String {
 impl From<Overrides> for config::Overrides {
     fn from(flags: Overrides) -> Self {
         let Overrides { listen, state, socket, group, telemetry, threads, access_log } = flags;
-        Self { listen, threads, state, admin_socket: socket, admin_group: group, telemetry, access_log }
+        Self { listen, threads, state, socket, group, telemetry, access_log }
     }
 }

@@ -48,8 +48,7 @@ pub fn run(port: u16) -> Result<(), Failure> {
              health: {{path: /up}}\n",
         apps.blue, apps.green
     );
-    let overrides =
-        Overrides { admin_socket: Some(socket), state: Some(state.0.clone()), ..Overrides::default() };
+    let overrides = Overrides { socket: Some(socket), state: Some(state.0.clone()), ..Overrides::default() };
     let config = config::parse(&text, "the demo", Path::new("."), &overrides)?;
     let breaks = {
         let faults = faults.clone();

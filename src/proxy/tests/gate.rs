@@ -135,7 +135,7 @@ impl Builder {
         let shared = Shared {
             table: publisher.reader(),
             live: Arc::new(ArcSwap::from_pointee(self.live.clone())),
-            keys: keys.clone(),
+            keys: Arc::new(ArcSwap::from_pointee(keys.clone())),
             tallies: tallies.clone(),
             access_log: log.handle(),
             seed: Some(7),
@@ -215,7 +215,7 @@ impl Gate {
         Shared {
             table: self.publisher.reader(),
             live: Arc::default(),
-            keys: self.keys.clone(),
+            keys: Arc::new(ArcSwap::from_pointee(self.keys.clone())),
             tallies: Tallies::new(1),
             access_log: self.log.as_ref().unwrap().handle(),
             seed: None,
