@@ -325,7 +325,10 @@ async fn a_kill_survives_though_the_state_was_never_saved() {
     let control = start(copy.path(), &["shop", "cart"]);
     assert_eq!((weight(&control, "shop"), weight(&control, "cart")), (Weight::ZERO, percent(25)));
     let shop = control.desired().service("shop").unwrap().clone();
-    assert_eq!((shop.epoch, shop.lock.clone().unwrap().actor), (killed.generation, "uid 1000 (ops)".to_owned()));
+    assert_eq!(
+        (shop.epoch, shop.lock.clone().unwrap().actor),
+        (killed.generation, "uid 1000 (ops)".to_owned())
+    );
 
     // Armed again, the old record in the kill file means nothing any more.
     commit(&control, &Change::Arm(named(&["shop"]))).await.unwrap();
