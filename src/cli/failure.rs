@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::admin::api::ProblemKind;
 use crate::admin::client::ClientError;
 use crate::app::RunError;
+use crate::app::demo::DemoError;
 use crate::config::ConfigError;
 
 /// Why a command did not succeed.
@@ -18,6 +19,8 @@ pub(super) enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     #[error("{0}")]
     Usage(String),
     /// Something that was waited for.
@@ -33,8 +36,10 @@ impl Failure {
     /// 1 failed · 2 usage or invalid · 3 conflict or locked · 4 not in time · 5 daemon not reachable.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Config(_) | Self::Run(RunError::Config(_)) => 2,
-            Self::Failed(_) | Self::Output(_) | Self::Run(_) => 1,
+            Self::Usage(_) | Self::Config(_) => 2,
+            // A port in use, a folder that cannot be written: the configuration does not fit this machine.
+            Self::Run(RunError::Config(_) | RunError::Start(_)) => 2,
+            Self::Failed(_) | Self::Output(_) | Self::Run(RunError::NotSaved) | Self::Demo(_) => 1,
             Self::NotInTime(_) => 4,
             Self::Client(error) => match error {
                 ClientError::NotRunning { .. }

@@ -1,7 +1,44 @@
 //! The data plane: takes requests in, sends each to its variant, and counts what became of it.
+//!
+//! One thread per core, each with its own runtime, listeners, connections and counters, so that a request
+//! meets no lock and no other thread. `handler` is the life of a request on one page; the rest are its steps:
+//!
+//! ```text
+//!  listener → connection → handler ─┬─ target     what is asked for, or why it is refused
+//!                                   ├─ visitor    who asks, and which variant he gets
+//!                                   ├─ headers    what goes on and what stops here
+//!                                   ├─ forward    to an endpoint, again if that is safe (retry)
+//!                                   └─ exchange   one request, one outcome
+//! ```
 
+mod body;
+mod client;
+mod connection;
+mod cookies;
+mod error;
+mod exchange;
+mod forward;
+mod forwarded;
+mod handler;
+mod headers;
+mod listener;
+mod note;
+mod registry;
+mod retry;
+mod server;
 mod settings;
+mod target;
+mod visitor;
+mod worker;
 
+pub use cookies::CookieNames;
+pub use forwarded::{Origin, masked};
+pub use listener::BindError;
+pub use server::{Proxy, Shared, StartError};
 pub use settings::{
     ClientLimits, ClientTimeouts, ForwardedHeader, Grace, LiveSettings, ProxySettings, TrustedProxies,
 };
+pub use visitor::{Decision, Ignored, Means, decide};
+
+#[cfg(test)]
+mod tests;

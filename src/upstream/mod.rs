@@ -3,8 +3,14 @@
 //! An endpoint's identity survives table changes, so pools and counts can be kept for it; whether it is
 //! healthy stands in the routing table, not here, so that there is one truth and one swap.
 
+mod balance;
+mod connection;
 mod endpoint;
 mod health;
+mod pool;
 
+pub use balance::{Load, pick};
+pub use connection::{BodyError, ConnectError, Connection, ResponseBody, SendError, SendErrorKind, Sent};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use health::{Health, HealthSettings, Hysteresis};
+pub use pool::{EndpointPool, Lease, Pools};

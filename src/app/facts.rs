@@ -1,0 +1,42 @@
+//! What the metrics page says besides counts.
+
+use crate::control::Control;
+use crate::routing::Service;
+use crate::telemetry::{EndpointFacts, Facts, ServiceFacts, ServiceSlot, VariantFacts};
+use crate::traffic::PerVariant;
+
+/// Everything in force, for the page.
+pub fn facts(control: &Control, access_log_dropped: u64) -> Facts {
+    let table = control.table();
+    Facts {
+        generation: table.generation(),
+        state_unsaved: !control.is_saved(),
+        access_log_dropped,
+        services: table.services().iter().map(|service| describe(service)).collect(),
+    }
+}
+
+fn describe(service: &Service) -> ServiceFacts {
+    let split = &service.split;
+    ServiceFacts {
+        name: service.settings.name.to_string(),
+        slot: ServiceSlot(service.slot),
+        locked: split.lock,
+        variants: PerVariant::from_fn(|variant| {
+            let group = &service.groups[variant];
+            VariantFacts {
+                version: group.version().map(|version| version.to_string()).unwrap_or_default(),
+                role: split.role(variant),
+                weight: split.share(variant),
+                endpoints: group
+                    .members()
+                    .iter()
+                    .map(|member| EndpointFacts {
+                        address: member.endpoint.label().to_string(),
+                        healthy: member.health.is_usable(),
+                    })
+                    .collect(),
+            }
+        }),
+    }
+}

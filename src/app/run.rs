@@ -1,0 +1,90 @@
+//! The daemon: signals and the exit code around [`Running`].
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::running::{Extras, Running, Source, StartError};
+use crate::config::{self, ConfigError, Overrides};
+
+/// How the daemon is to run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// What the command line said.
+    pub overrides: Overrides,
+}
+
+/// Why the daemon did not run to its proper end.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It is valid, and this machine or its neighbours do not allow it.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It ran, and its last state is not on disk.
+    #[error("stopped, but the state could not be saved")]
+    NotSaved,
+}
+
+/// Runs until it is told to stop: TERM and INT drain, a second one ends at once, HUP reloads.
+pub fn run(options: RunOptions) -> Result<(), RunError> {
+    let config = config::load(&options.config, &options.overrides)?;
+    for warning in &config.warnings {
+        eprintln!("tidegate: warning: {warning}");
+    }
+    let services = config.control.services.len();
+    let source = Source { path: options.config, overrides: options.overrides };
+    let running = Running::start(config, Extras { source: Some(source), ..Extras::default() })?;
+    announce(&running, services);
+    listen_for_signals(&running)?;
+    if running.wait()? { Ok(()) } else { Err(RunError::NotSaved) }
+}
+
+fn announce(running: &Running, services: usize) {
+    let addresses: Vec<_> = running.addresses().iter().map(ToString::to_string).collect();
+    let plural = if services == 1 { "service" } else { "services" };
+    eprintln!(
+        "tidegate {}: {services} {plural} on {}, admin socket {}{}",
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(", "),
+        running.socket().display(),
+        running
+            .telemetry()
+            .map_or_else(String::new, |address| format!(", metrics on http://{address}/metrics")),
+    );
+}
+
+/// Signals have a thread of their own, so that the second one is heard while the first is being obeyed.
+fn listen_for_signals(running: &Running) -> Result<(), StartError> {
+    let system = |what| move |source| StartError::System { what, source };
+    let (stop, reload) = (running.stopper(), running.reloader());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("a runtime"))?;
+    let (mut term, mut int, mut hup) = {
+        let _inside = runtime.enter();
+        let on = |kind| signal(kind).map_err(system("a signal handler"));
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?)
+    };
+    let listen = move || {
+        runtime.block_on(async {
+            let mut asked = false;
+            loop {
+                tokio::select! {
+                    _ = term.recv() => stop(std::mem::replace(&mut asked, true)),
+                    _ = int.recv() => stop(std::mem::replace(&mut asked, true)),
+                    _ = hup.recv() => match reload().await {
+                        Ok(reloaded) => eprintln!("tidegate: reloaded, {} changes", reloaded.changes.len()),
+                        Err(problem) => eprintln!("tidegate: not reloaded, the old configuration stays: {}", problem.error),
+                    },
+                }
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(system("a thread"))?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Bodies on their way through: never collected, only watched.
+//!
+//! A piece is asked for when the other side can take one, so a slow reader slows the writer down and
+//! memory stays bounded. What passes is counted, and who is waited for is noted for the deadlines.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+
+use super::client::Turn;
+use super::exchange::{Exchange, Ongoing, Waiting};
+use crate::clock;
+use crate::telemetry::UpstreamError;
+use crate::upstream::{Lease, ResponseBody};
+
+/// Why a request body did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RequestBodyError {
+    /// The client broke it off, or garbled it.
+    #[error("the client did not finish its request body")]
+    Broken,
+    /// It is larger than the service allows.
+    #[error("the request body is larger than allowed")]
+    TooLarge,
+}
+
+/// The body of a request on its way to an endpoint.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None, so that the request can be sent again.
+    Empty,
+    /// What the client sends.
+    Client(ClientBody),
+}
+
+/// A request body as it comes from the client.
+#[derive(Debug)]
+pub struct ClientBody {
+    inner: Incoming,
+    exchange: Rc<Exchange>,
+    fault: Rc<Cell<Option<RequestBodyError>>>,
+    bytes_left: Option<u64>,
+}
+
+impl RequestBody {
+    /// `fault` is where the handler learns why a body failed.
+    pub(super) fn new(
+        inner: Incoming,
+        bytes_max: Option<u64>,
+        exchange: &Rc<Exchange>,
+        fault: &Rc<Cell<Option<RequestBodyError>>>,
+    ) -> Self {
+        if inner.is_end_stream() {
+            return Self::Empty;
+        }
+        let (exchange, fault) = (exchange.clone(), fault.clone());
+        Self::Client(ClientBody { inner, exchange, fault, bytes_left: bytes_max })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.inner.size_hint(),
+        }
+    }
+}
+
+impl ClientBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let exchange = &self.exchange;
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let Poll::Ready(frame) = polled else {
+            if exchange.uploading.get().is_none() {
+                exchange.uploading.set(Some(clock::now()));
+            }
+            return Poll::Pending;
+        };
+        exchange.uploading.set(None);
+        // What the endpoint has not been sent yet it cannot answer.
+        if let Waiting::FirstByte(_) = exchange.waiting.get() {
+            exchange.waiting.set(Waiting::FirstByte(clock::now()));
+        }
+        let failed = |error| {
+            self.fault.set(Some(error));
+            self.exchange.attention.wake();
+            Poll::Ready(Some(Err(error)))
+        };
+        match frame {
+            None => Poll::Ready(None),
+            Some(Err(_)) => failed(RequestBodyError::Broken),
+            Some(Ok(frame)) => {
+                if let (Some(left), Some(data)) = (&mut self.bytes_left, frame.data_ref()) {
+                    match left.checked_sub(data.len() as u64) {
+                        Some(rest) => *left = rest,
+                        None => return failed(RequestBodyError::TooLarge),
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.exchange.uploading.set(None);
+    }
+}
+
+/// What a client gets as a body.
+#[derive(Debug)]
+pub(super) struct AnswerBody {
+    content: Content,
+    /// Last, so that the client's next deadline starts when all else is over.
+    _turn: Turn,
+}
+
+#[derive(Debug)]
+enum Content {
+    Own(Option<Bytes>),
+    Forwarded(Box<Forwarded>),
+}
+
+#[derive(Debug)]
+struct Forwarded {
+    inner: ResponseBody,
+    lease: Option<Lease<RequestBody>>,
+    ongoing: Option<Ongoing>,
+}
+
+/// Why an answer ends before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum AnswerBodyError {
+    #[error("the endpoint ended the response before its end")]
+    Truncated,
+    #[error("the response waited too long, or its variant was killed")]
+    Lapsed,
+}
+
+impl AnswerBody {
+    pub(super) fn own(text: Bytes, turn: Turn) -> Self {
+        Self { content: Content::Own(Some(text).filter(|text| !text.is_empty())), _turn: turn }
+    }
+
+    pub(super) fn forwarded(
+        inner: ResponseBody,
+        lease: Lease<RequestBody>,
+        ongoing: Ongoing,
+        turn: Turn,
+    ) -> Self {
+        let exchange = ongoing.exchange();
+        let mut forwarded = Forwarded { inner, lease: Some(lease), ongoing: None };
+        if forwarded.inner.is_end_stream() {
+            exchange.waiting.set(Waiting::No);
+            forwarded.ongoing = Some(ongoing);
+            forwarded.finish();
+        } else {
+            exchange.waiting.set(Waiting::Client(clock::now()));
+            forwarded.ongoing = Some(ongoing);
+        }
+        Self { content: Content::Forwarded(Box::new(forwarded)), _turn: turn }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>> {
+        match &mut self.content {
+            Content::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Content::Forwarded(forwarded) => forwarded.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(text) => text.is_none(),
+            Content::Forwarded(forwarded) => forwarded.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Content::Forwarded(forwarded) => forwarded.inner.size_hint(),
+        }
+    }
+}
+
+impl Forwarded {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>> {
+        let Some(exchange) = self.ongoing.as_ref().map(Ongoing::exchange) else {
+            return Poll::Ready(None);
+        };
+        if exchange.lapse().is_some() {
+            return Poll::Ready(Some(Err(AnswerBodyError::Lapsed)));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            if !matches!(exchange.waiting.get(), Waiting::Endpoint(_)) {
+                exchange.waiting.set(Waiting::Endpoint(clock::now()));
+            }
+            return Poll::Pending;
+        };
+        match frame {
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                exchange.bytes.set(exchange.bytes.get() + bytes);
+                if self.inner.is_end_stream() {
+                    self.finish();
+                } else {
+                    exchange.waiting.set(Waiting::Client(clock::now()));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(_)) => {
+                exchange.failed_late(UpstreamError::Truncated);
+                self.lease = None;
+                self.ongoing = None;
+                Poll::Ready(Some(Err(AnswerBodyError::Truncated)))
+            }
+        }
+    }
+
+    /// The response is complete: its connection may take the next request.
+    fn finish(&mut self) {
+        let lapsed = self.ongoing.as_ref().and_then(|ongoing| ongoing.exchange().lapse());
+        if let (Some(lease), None) = (self.lease.take(), lapsed) {
+            lease.give_back(clock::now());
+        }
+        self.ongoing = None;
+    }
+}

@@ -1,0 +1,124 @@
+//! Answers of our own: one line of text, and nothing about what is behind us.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use super::body::AnswerBody;
+use super::client::Turn;
+use super::headers::X_REQUEST_ID;
+
+/// What `Retry-After` says: about as long as an unhealthy endpoint takes to be noticed as healthy again.
+const RETRY_AFTER_SECONDS: Duration = Duration::from_secs(5);
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Why a request gets no answer from an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// 200: `OPTIONS *` asks about the proxy, not about a service (RFC 9110 §9.3.7).
+    Options,
+    /// 400, with the reason.
+    Bad(&'static str),
+    /// 404.
+    NoService,
+    /// 405: CONNECT and TRACE.
+    Method,
+    /// 408: the client does not finish its request body.
+    SlowBody,
+    /// 400: the client broke its request body off.
+    BrokenBody,
+    /// 413.
+    BodyTooLarge,
+    /// 414.
+    UriTooLong,
+    /// 431.
+    TooManyFields,
+    /// 502.
+    BadGateway,
+    /// 503: no healthy endpoint.
+    NoEndpoint,
+    /// 504.
+    Late,
+}
+
+impl Refusal {
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::Options => StatusCode::OK,
+            Self::Bad(_) | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::NoService => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Options => "",
+            Self::Bad(reason) => reason,
+            Self::NoService => "no service for this host and path\n",
+            Self::Method => "this method is not forwarded\n",
+            Self::SlowBody => "the request body did not arrive in time\n",
+            Self::BrokenBody => "the request body is broken\n",
+            Self::BodyTooLarge => "the request body is too large\n",
+            Self::UriTooLong => "the request target is too long\n",
+            Self::TooManyFields => "too many header fields\n",
+            Self::BadGateway => "the service gave no valid answer\n",
+            Self::NoEndpoint => "the service is not available at the moment\n",
+            Self::Late => "the service did not answer in time\n",
+        }
+    }
+
+    /// Whether what is left of the request cannot be trusted, or is not worth reading.
+    const fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::Bad(_) | Self::SlowBody | Self::BrokenBody | Self::BodyTooLarge | Self::TooManyFields
+        )
+    }
+
+    /// The answer. `request_id` is repeated so that people can ask about it.
+    pub(super) fn answer(
+        self,
+        request_id: HeaderValue,
+        method: &Method,
+        http1: bool,
+        turn: Turn,
+    ) -> Response<AnswerBody> {
+        let text = if method == Method::HEAD { "" } else { self.text() };
+        let mut response = Response::new(AnswerBody::own(Bytes::from_static(text.as_bytes()), turn));
+        *response.status_mut() = self.status();
+        self.fill(response.headers_mut(), request_id, http1);
+        response
+    }
+
+    fn fill(self, headers: &mut HeaderMap, request_id: HeaderValue, http1: bool) {
+        headers.insert(X_REQUEST_ID, request_id);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            Self::Options => {
+                headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+                return;
+            }
+            Self::Method => {
+                headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+            }
+            Self::NoEndpoint => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS.as_secs()));
+            }
+            _ => {}
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if http1 && self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! One request from its routing decision to its last byte, as the tally sees it.
+//!
+//! One request = one outcome, charged to the variant it was assigned to: told at the response head or at
+//! the error, whatever a retry or a spill hid from the client. The end comes once, too, also when the
+//! client goes away in the middle: dropping [`Ongoing`] is enough.
+//!
+//! Deadlines cost a request no timer. An exchange only notes what it waits for and since when; the worker's
+//! beat looks at all open exchanges now and then and tells those that wait too long.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::note::{Ending, Note};
+use super::worker::Worker;
+use crate::clock;
+use crate::telemetry::{Failure, MethodLabel, Outcome, ServiceTally, UpstreamError};
+use crate::traffic::{Assignment, Variant};
+
+/// What a client that went away before its answer is counted under, after nginx' custom.
+const CLIENT_GONE: u16 = 499;
+
+/// What wakes the task that drives an exchange, and ends it.
+#[derive(Debug, Default)]
+pub(super) struct Attention {
+    waker: RefCell<Option<Waker>>,
+    ended: Cell<bool>,
+}
+
+impl Attention {
+    /// The task that polls with `waker` is the one to wake.
+    pub(super) fn listen(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        match &mut *known {
+            Some(known) if known.will_wake(waker) => {}
+            known => *known = Some(waker.clone()),
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        let waker = self.waker.borrow().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The connection, or the HTTP/2 stream, has to go without another word.
+    pub(super) fn end(&self) {
+        self.ended.set(true);
+        self.wake();
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.get()
+    }
+}
+
+/// What an exchange waits for, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// For nothing that has a deadline here.
+    No,
+    /// The endpoint's response head.
+    FirstByte(Instant),
+    /// The next piece of the response body.
+    Endpoint(Instant),
+    /// The client, to take the next piece.
+    Client(Instant),
+}
+
+/// Why an exchange is ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lapse {
+    /// No response head in time.
+    FirstByte,
+    /// The response body stood still.
+    Endpoint,
+    /// The client neither sent its request body nor took its response.
+    Client,
+    /// Its variant was killed, and the grace period is over.
+    Cut,
+}
+
+/// What the beat compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Patience {
+    pub(super) first_byte: Duration,
+    pub(super) body_idle: Duration,
+}
+
+/// What is known about a request when its variant is.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) tally: Rc<ServiceTally>,
+    pub(super) slot: u32,
+    pub(super) assigned: Assignment,
+    pub(super) generation: u64,
+    pub(super) method: MethodLabel,
+    pub(super) arrived: Instant,
+    pub(super) patience: Patience,
+    pub(super) attention: Rc<Attention>,
+    pub(super) note: Option<Box<Note>>,
+}
+
+/// What the client was told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    code: u16,
+    at: Instant,
+    upstream: Option<Duration>,
+}
+
+/// One request under way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) tally: Rc<ServiceTally>,
+    pub(super) slot: u32,
+    pub(super) assigned: Assignment,
+    pub(super) generation: u64,
+    pub(super) method: MethodLabel,
+    pub(super) arrived: Instant,
+    pub(super) patience: Patience,
+    pub(super) attention: Rc<Attention>,
+    /// The place that answers: another than the assigned one after a spill, or after a kill before a retry.
+    pub(super) serving: Cell<Variant>,
+    pub(super) waiting: Cell<Waiting>,
+    /// Since when the endpoint waits for more of the client's request body.
+    pub(super) uploading: Cell<Option<Instant>>,
+    pub(super) bytes: Cell<u64>,
+    pub(super) note: Option<Box<Note>>,
+    lapse: Cell<Option<Lapse>>,
+    cut_at: Cell<Option<Instant>>,
+    failure: Cell<Option<Failure>>,
+    late_failure: Cell<Option<UpstreamError>>,
+    told: Cell<Option<Told>>,
+}
+
+impl Exchange {
+    /// Counts the decision. Nothing may be awaited between the decision and this.
+    pub(super) fn start(begun: Begun) -> Self {
+        let Begun { tally, slot, assigned, generation, method, arrived, patience, attention, note } = begun;
+        tally.started(assigned.variant, generation);
+        tally.assigned(assigned.variant, assigned.reason);
+        Self {
+            tally,
+            slot,
+            assigned,
+            generation,
+            method,
+            arrived,
+            patience,
+            attention,
+            serving: Cell::new(assigned.variant),
+            waiting: Cell::new(Waiting::No),
+            uploading: Cell::new(None),
+            bytes: Cell::new(0),
+            note,
+            lapse: Cell::new(None),
+            cut_at: Cell::new(None),
+            failure: Cell::new(None),
+            late_failure: Cell::new(None),
+            told: Cell::new(None),
+        }
+    }
+
+    /// The endpoint failed. The first failure of the first attempt is the request's; others are counted apart.
+    pub(super) fn failed(&self, error: UpstreamError, is_first_attempt: bool) {
+        if is_first_attempt && self.failure.get().is_none() {
+            self.failure.set(Some(error.into()));
+        } else {
+            self.tally.upstream_error(self.serving.get(), error);
+        }
+    }
+
+    /// Tells the outcome: the client gets `code`, from the endpoint after `ttfb` or from us.
+    pub(super) fn tell(&self, code: u16, ttfb: Option<Duration>, is_endpoints_word: bool) {
+        if self.told.get().is_some() {
+            return;
+        }
+        self.told.set(Some(Told { code, at: clock::now(), upstream: ttfb }));
+        if is_endpoints_word && code >= 500 && self.failure.get().is_none() {
+            self.failure.set(Some(Failure::Status));
+        }
+        let variant = self.assigned.variant;
+        // What another place answered says nothing about how quick this one is.
+        let ttfb = ttfb.filter(|_| self.serving.get() == variant);
+        let failure = self.failure.get();
+        self.tally.outcome(Outcome { variant, code, method: self.method, ttfb, failure });
+    }
+
+    /// The response broke after its head.
+    pub(super) fn failed_late(&self, error: UpstreamError) {
+        if self.late_failure.get().is_none() {
+            self.late_failure.set(Some(error));
+        }
+    }
+
+    /// Why it has to end, if it has to.
+    pub(super) fn lapse(&self) -> Option<Lapse> {
+        self.lapse.get()
+    }
+
+    /// After a kill: what is open on the losing variant ends at `at`.
+    pub(super) fn cut_at(&self, at: Instant) {
+        if self.cut_at.get().is_none() {
+            self.cut_at.set(Some(at));
+        }
+    }
+
+    /// Whether something has waited too long, seen from the worker's beat.
+    pub(super) fn look_at_deadlines(&self, now: Instant) {
+        if self.lapse.get().is_some() {
+            return;
+        }
+        let since = |from: Instant| now.saturating_duration_since(from);
+        let Patience { first_byte, body_idle } = self.patience;
+        let lapse = if self.cut_at.get().is_some_and(|at| at <= now) {
+            Some(Lapse::Cut)
+        } else if let Some(from) = self.uploading.get() {
+            // While the client still sends, the endpoint is not late.
+            (since(from) >= body_idle).then_some(Lapse::Client)
+        } else {
+            match self.waiting.get() {
+                Waiting::No => None,
+                Waiting::FirstByte(from) => (since(from) >= first_byte).then_some(Lapse::FirstByte),
+                Waiting::Endpoint(from) => (since(from) >= body_idle).then_some(Lapse::Endpoint),
+                Waiting::Client(from) => (since(from) >= body_idle).then_some(Lapse::Client),
+            }
+        };
+        let Some(lapse) = lapse else { return };
+        self.lapse.set(Some(lapse));
+        match lapse {
+            Lapse::Cut => self.tally.cut(self.assigned.variant),
+            Lapse::Endpoint => self.failed_late(UpstreamError::BodyTimeout),
+            Lapse::FirstByte | Lapse::Client => {}
+        }
+        if self.told.get().is_some() {
+            // Nobody may be polling the body: the client does not read. So its carrier ends.
+            self.attention.end();
+        } else {
+            self.attention.wake();
+        }
+    }
+}
+
+/// The one owner of an exchange's end.
+#[derive(Debug)]
+pub(super) struct Ongoing {
+    exchange: Rc<Exchange>,
+    worker: Rc<Worker>,
+    number: usize,
+}
+
+impl Ongoing {
+    pub(super) fn new(exchange: Exchange, worker: &Rc<Worker>) -> Self {
+        let exchange = Rc::new(exchange);
+        let number = worker.exchanges.join(exchange.clone());
+        Self { exchange, worker: worker.clone(), number }
+    }
+
+    pub(super) fn exchange(&self) -> &Rc<Exchange> {
+        &self.exchange
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        let exchange = &self.exchange;
+        self.worker.exchanges.leave(self.number);
+        let told = exchange.told.get();
+        if told.is_none() {
+            exchange.tell(CLIENT_GONE, None, false);
+        }
+        let duration = clock::now().saturating_duration_since(exchange.arrived);
+        let late = exchange.late_failure.get();
+        exchange.tally.finished(exchange.assigned.variant, exchange.generation, duration, late);
+        if let Some(note) = &exchange.note {
+            let failed = match exchange.failure.get() {
+                Some(Failure::Upstream(error)) => Some(error.as_str()),
+                Some(Failure::Status) | None => None,
+            };
+            let lapsed = match exchange.lapse.get() {
+                Some(Lapse::Cut) => Some("cut"),
+                Some(Lapse::Client) => Some("client_timeout"),
+                Some(Lapse::FirstByte | Lapse::Endpoint) | None => None,
+            };
+            let ending = Ending {
+                status: told.map(|told| told.code),
+                bytes: exchange.bytes.get(),
+                duration,
+                ttfb: told.map(|told| told.at.saturating_duration_since(exchange.arrived)),
+                upstream: told.and_then(|told| told.upstream),
+                assigned: Some((exchange.assigned, exchange.generation)),
+                error: late.map(UpstreamError::as_str).or(failed).or(lapsed),
+            };
+            note.record(&self.worker, &ending);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A request on its way to an endpoint, until the response head is there.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
+
+use super::body::{RequestBody, RequestBodyError};
+use super::error::Refusal;
+use super::exchange::{Exchange, Lapse, Waiting};
+use super::handler::Passage;
+use super::retry::{Attempt, Attempts, Next, is_idempotent};
+use super::worker::{ServiceView, Worker};
+use crate::clock;
+use crate::routing::WhenUnhealthy;
+use crate::telemetry::UpstreamError;
+use crate::traffic::{Role, Variant};
+use crate::upstream::{
+    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendErrorKind, Sent, pick,
+};
+
+/// An endpoint's answer, its body still to come.
+pub(super) struct Answered {
+    pub(super) response: Response<ResponseBody>,
+    pub(super) lease: Lease<RequestBody>,
+    pub(super) ttfb: Option<Duration>,
+}
+
+/// Sends a request to an endpoint of its variant, again if that is safe.
+pub(super) async fn forward(
+    worker: &Rc<Worker>,
+    passage: &Passage,
+    mut view: Rc<ServiceView>,
+    mut request: Request<RequestBody>,
+) -> Result<Answered, Refusal> {
+    let exchange = passage.ongoing.exchange();
+    let is_repeatable = request.body().is_empty() && is_idempotent(request.method());
+    let mut attempts = Attempts::default();
+    let mut tried: Vec<u32> = Vec::new();
+    let mut on_fresh = false;
+    let mut error;
+
+    loop {
+        let Some(pool) = choose(worker, &view, exchange, &tried, &attempts) else {
+            exchange.failed(UpstreamError::NoHealthyEndpoint, attempts.is_first());
+            return Err(Refusal::NoEndpoint);
+        };
+        let endpoint = pool.endpoint().clone();
+        passage.at(&endpoint);
+        let mut lease = pool.lease();
+        let idle = if on_fresh { None } else { lease.idle_connection(clock::now()) };
+        let is_reused = idle.is_some();
+        let mut attempt = Attempt { is_reused, is_unsent: true, is_repeatable };
+
+        let connected = match idle {
+            Some(connection) => Ok(connection),
+            None => connect(&view, exchange, &pool).await,
+        };
+        match connected {
+            Err(failed) => error = failed,
+            Ok(mut connection) => {
+                name_host(&mut request, endpoint.url());
+                let spare = (is_reused && is_repeatable).then(|| copy(&request));
+                match send(exchange, &passage.fault, &mut connection, request).await {
+                    Outcome::Answered(sent) => {
+                        let ttfb = sent.written.map(|at| clock::now().saturating_duration_since(at));
+                        lease.hold(connection);
+                        return Ok(Answered { response: sent.response, lease, ttfb });
+                    }
+                    Outcome::Refused(refusal, failed) => {
+                        if let Some(failed) = failed {
+                            exchange.failed(failed, attempts.is_first());
+                        }
+                        return Err(refusal);
+                    }
+                    Outcome::Unsent(back) => {
+                        request = back;
+                        error = UpstreamError::Reset;
+                    }
+                    Outcome::Lost(failed) => {
+                        error = failed;
+                        attempt.is_unsent = false;
+                        match spare {
+                            Some(copy) if failed == UpstreamError::Reset => request = copy,
+                            _ => {
+                                exchange.failed(error, attempts.is_first());
+                                return Err(Refusal::BadGateway);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
+        let is_stale = attempt.is_unsent && attempt.is_reused;
+        let is_first = attempts.is_first();
+        let next = attempts.after(attempt);
+        if !is_stale {
+            exchange.failed(error, is_first);
+        }
+        match next {
+            Next::GiveUp => return Err(refusal_for(error)),
+            Next::Anew { on_fresh: fresh } => on_fresh = fresh,
+            Next::Elsewhere => {
+                tried.push(endpoint.id());
+                on_fresh = false;
+            }
+        }
+        if !is_stale {
+            exchange.tally.retried(exchange.serving.get());
+            passage.retried();
+        }
+        drop(lease);
+        view = look_again(worker, exchange, view, &mut tried);
+    }
+}
+
+/// An endpoint of the variant that has not been tried; of stable, if the candidate has none and spills.
+fn choose(
+    worker: &Worker,
+    view: &ServiceView,
+    exchange: &Exchange,
+    tried: &[u32],
+    attempts: &Attempts,
+) -> Option<Rc<EndpointPool<RequestBody>>> {
+    let serving = exchange.serving.get();
+    if let Some(pool) = among(worker, view, serving, tried) {
+        return Some(pool);
+    }
+    let service = &view.service;
+    if !view.pools[serving].is_empty() {
+        // All were tried. Once more at any of them is better than giving up with attempts left.
+        return among(worker, view, serving, &[]);
+    }
+    if service.split.role(serving) == Role::Stable
+        || service.settings.when_unhealthy[serving] != WhenUnhealthy::Spill
+    {
+        return None;
+    }
+    let stable = service.split.stable();
+    let pool = among(worker, view, stable, tried)?;
+    exchange.failed(UpstreamError::NoHealthyEndpoint, attempts.is_first());
+    exchange.tally.spilled(serving);
+    exchange.serving.set(stable);
+    Some(pool)
+}
+
+fn among(
+    worker: &Worker,
+    view: &ServiceView,
+    variant: Variant,
+    tried: &[u32],
+) -> Option<Rc<EndpointPool<RequestBody>>> {
+    let pools = &view.pools[variant];
+    let load = |index: usize| {
+        let pool = &pools[index];
+        (!tried.contains(&pool.endpoint().id())).then(|| pool.load())
+    };
+    let index = pick(pools.len(), load, &mut worker.random.borrow_mut())?;
+    pools.get(index).cloned()
+}
+
+async fn connect(
+    view: &ServiceView,
+    exchange: &Exchange,
+    pool: &EndpointPool<RequestBody>,
+) -> Result<Connection<RequestBody>, UpstreamError> {
+    let began = clock::now();
+    let limit = view.service.settings.timeouts.connect;
+    match Connection::connect(pool.endpoint().url(), limit).await {
+        Ok(connection) => {
+            let took = clock::now().saturating_duration_since(began);
+            exchange.tally.connect(exchange.serving.get(), took);
+            Ok(connection)
+        }
+        Err(ConnectError::TimedOut { .. }) => Err(UpstreamError::ConnectTimeout),
+        Err(ConnectError::Resolve { .. } | ConnectError::Refused { .. }) => Err(UpstreamError::Connect),
+    }
+}
+
+enum Outcome {
+    Answered(Sent),
+    /// It ends here, with the endpoint's part in it, if it has one.
+    Refused(Refusal, Option<UpstreamError>),
+    /// Nothing was sent.
+    Unsent(Request<RequestBody>),
+    /// It may have been processed.
+    Lost(UpstreamError),
+}
+
+async fn send(
+    exchange: &Exchange,
+    fault: &std::cell::Cell<Option<RequestBodyError>>,
+    connection: &mut Connection<RequestBody>,
+    request: Request<RequestBody>,
+) -> Outcome {
+    exchange.waiting.set(Waiting::FirstByte(clock::now()));
+    let mut sending = pin!(connection.send(request));
+    let outcome = poll_fn(|cx| {
+        // The endpoint may have answered in the same moment; its answer is worth more.
+        if let Poll::Ready(result) = sending.as_mut().poll(cx) {
+            return Poll::Ready(match result {
+                Ok(sent) => Outcome::Answered(sent),
+                Err(failed) => match (failed.unsent, failed.kind) {
+                    (Some(request), _) => Outcome::Unsent(request),
+                    (None, SendErrorKind::Reset) => Outcome::Lost(UpstreamError::Reset),
+                    (None, SendErrorKind::Protocol) => Outcome::Lost(UpstreamError::Protocol),
+                    (None, SendErrorKind::RequestBody) => Outcome::Refused(body_refusal(fault.get()), None),
+                },
+            });
+        }
+        if fault.get().is_some() {
+            return Poll::Ready(Outcome::Refused(body_refusal(fault.get()), None));
+        }
+        match exchange.lapse() {
+            None => Poll::Pending,
+            Some(Lapse::Client) => Poll::Ready(Outcome::Refused(Refusal::SlowBody, None)),
+            Some(Lapse::Cut) => Poll::Ready(Outcome::Refused(Refusal::BadGateway, None)),
+            Some(Lapse::FirstByte | Lapse::Endpoint) => {
+                Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::FirstByteTimeout)))
+            }
+        }
+    })
+    .await;
+    exchange.waiting.set(Waiting::No);
+    outcome
+}
+
+fn body_refusal(fault: Option<RequestBodyError>) -> Refusal {
+    match fault {
+        Some(RequestBodyError::TooLarge) => Refusal::BodyTooLarge,
+        Some(RequestBodyError::Broken) | None => Refusal::BrokenBody,
+    }
+}
+
+fn refusal_for(error: UpstreamError) -> Refusal {
+    match error {
+        UpstreamError::ConnectTimeout | UpstreamError::FirstByteTimeout | UpstreamError::BodyTimeout => {
+            Refusal::Late
+        }
+        UpstreamError::NoHealthyEndpoint => Refusal::NoEndpoint,
+        UpstreamError::Connect
+        | UpstreamError::Reset
+        | UpstreamError::Protocol
+        | UpstreamError::Truncated => Refusal::BadGateway,
+    }
+}
+
+/// Before another attempt: a candidate that was killed meanwhile gets nothing more.
+fn look_again(
+    worker: &Rc<Worker>,
+    exchange: &Exchange,
+    view: Rc<ServiceView>,
+    tried: &mut Vec<u32>,
+) -> Rc<ServiceView> {
+    let Some(now) = worker.view_of(exchange.slot) else { return view };
+    let split = &now.service.split;
+    if split.is_killed() && exchange.serving.get() == split.candidate {
+        exchange.serving.set(split.stable());
+        tried.clear();
+    }
+    now
+}
+
+/// A request without a body, once more.
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::Empty);
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    *copy.version_mut() = request.version();
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
+
+/// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
+fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
+    if !request.headers().contains_key(HOST) {
+        let text = url.to_string();
+        let host = text.strip_prefix("http://").unwrap_or(&text);
+        if let Ok(host) = HeaderValue::from_str(host) {
+            request.headers_mut().insert(HOST, host);
+        }
+    }
+}

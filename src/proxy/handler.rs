@@ -1,0 +1,238 @@
+//! The life of a request: route → visitor → assign → prepare → forward → observe.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use hyper::body::Incoming;
+
+use super::body::{AnswerBody, RequestBody, RequestBodyError};
+use super::client::{Client, Turn};
+use super::cookies;
+use super::error::Refusal;
+use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience};
+use super::forward::{Answered, forward};
+use super::forwarded::Origin;
+use super::headers::{self, Told, X_TIDEGATE_VARIANT};
+use super::note::{Ending, Note};
+use super::target::Target;
+use super::visitor::{Decision, Ignored, Means, decide};
+use super::worker::{ServiceView, Worker};
+use crate::clock;
+use crate::routing::Limits;
+use crate::traffic::{RatchetCookie, VisitorCookie};
+use crate::upstream::Endpoint;
+
+/// A request whose variant is decided, on its way.
+pub(super) struct Passage {
+    pub(super) ongoing: Ongoing,
+    /// Why its body failed, if it did.
+    pub(super) fault: Rc<Cell<Option<RequestBodyError>>>,
+    decision: Decision,
+    origin: Origin,
+}
+
+/// Answers a request. `attention` wakes and ends what drives it.
+pub(super) async fn handle(
+    client: Rc<Client>,
+    attention: Rc<Attention>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let turn = client.begin();
+    let arrived = clock::now();
+    let worker = &client.worker;
+    let (mut head, body) = request.into_parts();
+    let (method, version) = (head.method.clone(), head.version);
+    let is_http1 = version < Version::HTTP_2;
+    let request_id = headers::request_id(&head.headers, client.is_trusted, &mut worker.random.borrow_mut());
+
+    // route, visitor, assign
+    let begun = begin(&client, &head, &request_id, arrived, attention);
+    let (passage, view) = match begun {
+        Ok(begun) => begun,
+        Err(refusal) => {
+            unrouted(&client, &head, &request_id, refusal, arrived);
+            let mut answer = refusal.answer(request_id, &method, is_http1, turn);
+            say_goodbye(worker, is_http1, answer.headers_mut());
+            return Ok(answer);
+        }
+    };
+
+    // prepare, forward
+    let exchange = passage.ongoing.exchange().clone();
+    let settings = &view.service.settings;
+    client.body_idle.set(settings.timeouts.body_idle);
+    client.ends_with_reset.set(false);
+    let forwarded = match check_length(&head.headers, &settings.limits) {
+        Err(refusal) => Err(refusal),
+        Ok(()) => {
+            let told = Told {
+                settings,
+                variant: exchange.assigned.variant,
+                visitor: passage.decision.id,
+                request_id: &request_id,
+                origin: passage.origin,
+            };
+            headers::prepare_request(&mut head, &client, &told);
+            let body = RequestBody::new(body, settings.limits.body_bytes_max, &exchange, &passage.fault);
+            forward(worker, &passage, view.clone(), Request::from_parts(head, body)).await
+        }
+    };
+
+    // observe
+    let mut answer = match forwarded {
+        Ok(answered) => pass_on(&client, passage, &view, answered, version, turn),
+        Err(refusal) => refuse(passage, refusal, request_id, &method, is_http1, turn),
+    };
+    say_goodbye(worker, is_http1, answer.headers_mut());
+    Ok(answer)
+}
+
+/// Routes and assigns a request by the newest table, and counts that.
+fn begin(
+    client: &Client,
+    head: &Parts,
+    request_id: &HeaderValue,
+    arrived: Instant,
+    attention: Rc<Attention>,
+) -> Result<(Passage, Rc<ServiceView>), Refusal> {
+    let worker = &client.worker;
+    let target = Target::read(head, &client.live.limits)?;
+    let origin = Origin::of(client.peer, &head.headers, &client.live.trusted_proxies, client.is_trusted);
+    worker.table(|table| {
+        let service = table.route(target.host.as_ref(), &target.path).ok_or(Refusal::NoService)?;
+        let view = worker.view(service);
+        let means = Means { keys: &worker.keys, random: &mut worker.random.borrow_mut(), now: worker.wall() };
+        let decision = decide(service, &view.names, head, origin, means, |ignored| match ignored {
+            Ignored::Cookie(error) => worker.tally.cookie_ignored(error),
+            Ignored::Override => worker.tally.override_refused(),
+        });
+        let assigned = decision.assignment;
+        if let Some(visitor) = decision.recognised {
+            view.tally.visitor(assigned.variant, visitor, worker.wall());
+        }
+        let timeouts = &service.settings.timeouts;
+        let exchange = Exchange::start(Begun {
+            tally: view.tally.clone(),
+            slot: service.slot,
+            assigned,
+            generation: table.generation(),
+            method: (&head.method).into(),
+            arrived,
+            patience: Patience { first_byte: timeouts.first_byte, body_idle: timeouts.body_idle },
+            attention,
+            note: Note::take(worker, head, request_id, origin.addr, Some(&service.settings.name)),
+        });
+        let ongoing = Ongoing::new(exchange, worker);
+        Ok((Passage { ongoing, fault: Rc::default(), decision, origin }, view))
+    })
+}
+
+impl Passage {
+    /// An attempt at an endpoint begins.
+    pub(super) fn at(&self, endpoint: &Arc<Endpoint>) {
+        if let Some(note) = &self.ongoing.exchange().note {
+            *note.endpoint.borrow_mut() = Some(endpoint.label().clone());
+        }
+    }
+
+    /// One more attempt.
+    pub(super) fn retried(&self) {
+        if let Some(note) = &self.ongoing.exchange().note {
+            note.retries.set(note.retries.get() + 1);
+        }
+    }
+}
+
+/// Counts and logs a request that reached no service.
+fn unrouted(client: &Client, head: &Parts, request_id: &HeaderValue, refusal: Refusal, arrived: Instant) {
+    let status = refusal.status().as_u16();
+    client.worker.tally.unrouted(status);
+    if let Some(note) = Note::take(&client.worker, head, request_id, client.peer, None) {
+        let duration = clock::now().saturating_duration_since(arrived);
+        note.record(&client.worker, &Ending { status: Some(status), duration, ..Ending::default() });
+    }
+}
+
+/// A body that says it is too large is not even begun.
+fn check_length(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+    let Some(bytes_max) = limits.body_bytes_max else { return Ok(()) };
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > bytes_max) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
+}
+
+/// The endpoint's answer, as the client gets it.
+fn pass_on(
+    client: &Client,
+    passage: Passage,
+    view: &ServiceView,
+    answered: Answered,
+    version: Version,
+    turn: Turn,
+) -> Response<AnswerBody> {
+    let Passage { ongoing, decision, origin, .. } = passage;
+    let exchange = ongoing.exchange();
+    let (mut head, body) = answered.response.into_parts();
+    let is_stream = head.headers.get(http::header::CONTENT_TYPE).is_some_and(is_event_stream);
+    exchange.tell(head.status.as_u16(), answered.ttfb.filter(|_| !is_stream), true);
+
+    headers::prepare_response(&mut head.headers);
+    let variant = exchange.serving.get();
+    if variant == decision.assignment.variant {
+        set_cookies(client, view, &decision, origin, &mut head.headers);
+    }
+    if view.service.settings.tell.client_variant {
+        head.headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(variant.as_str()));
+    }
+    // HTTP/1.0 knows the end of such a body only by the end of the connection.
+    client.ends_with_reset.set(version == Version::HTTP_10);
+    head.version = Version::HTTP_11;
+    Response::from_parts(head, AnswerBody::forwarded(body, answered.lease, ongoing, turn))
+}
+
+fn is_event_stream(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+fn set_cookies(
+    client: &Client,
+    view: &ServiceView,
+    decision: &Decision,
+    origin: Origin,
+    headers: &mut HeaderMap,
+) {
+    let (keys, names, is_https) = (&client.worker.keys, &view.names, origin.is_https);
+    if let Some(cookie) = decision.visitor_cookie {
+        let name = names.visitor(is_https);
+        cookies::set(headers, name, cookie.seal(keys, name), VisitorCookie::MAX_AGE, is_https);
+    }
+    if let Some(cookie) = decision.ratchet_cookie {
+        let name = names.ratchet(is_https);
+        cookies::set(headers, name, cookie.seal(keys, name), RatchetCookie::MAX_AGE, is_https);
+    }
+}
+
+/// Our answer in an endpoint's place.
+fn refuse(
+    passage: Passage,
+    refusal: Refusal,
+    request_id: HeaderValue,
+    method: &Method,
+    is_http1: bool,
+    turn: Turn,
+) -> Response<AnswerBody> {
+    passage.ongoing.exchange().tell(refusal.status().as_u16(), None, false);
+    refusal.answer(request_id, method, is_http1, turn)
+}
+
+/// While draining, every answer over HTTP/1.1 ends its connection; HTTP/2 has GOAWAY for that.
+fn say_goodbye(worker: &Worker, is_http1: bool, headers: &mut HeaderMap) {
+    if is_http1 && worker.is_draining.get() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}

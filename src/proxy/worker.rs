@@ -1,0 +1,209 @@
+//! One thread of the data plane: everything its requests share.
+//!
+//! Nothing here leaves its thread, so nothing needs a lock. The routing table is looked at through a cache
+//! that costs one load per request; what a request needs of a service is put together once per table and
+//! handed out by a count that only this thread touches.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::Shared;
+use super::body::RequestBody;
+use super::cookies::CookieNames;
+use super::exchange::{Attention, Exchange};
+use super::registry::Registry;
+use super::settings::LiveSettings;
+use crate::clock::Timestamp;
+use crate::routing::{Service, Table};
+use crate::telemetry::{AccessLogHandle, ServiceSlot, ServiceTally, WorkerTally};
+use crate::traffic::{Keys, PerVariant};
+use crate::upstream::{EndpointPool, Pools};
+
+/// The longest time between two beats; also how soon an idle worker notices a new table.
+const BEAT_MAX: Duration = Duration::from_secs(1);
+/// The shortest, however short deadlines are.
+const BEAT_MIN: Duration = Duration::from_millis(10);
+/// Streams of a killed variant end up to this part of the grace period later.
+const JITTER: f64 = 0.25;
+
+/// A worker thread's own things.
+pub(super) struct Worker {
+    pub(super) keys: Keys,
+    pub(super) tally: WorkerTally,
+    pub(super) access_log: AccessLogHandle,
+    pub(super) random: RefCell<fastrand::Rng>,
+    pub(super) exchanges: Registry<Rc<Exchange>>,
+    pub(super) clients: Registry<Rc<Attention>>,
+    pub(super) is_draining: Cell<bool>,
+    live: Arc<ArcSwap<LiveSettings>>,
+    table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
+    views: RefCell<Vec<Option<Rc<ServiceView>>>>,
+    pools: Pools<RequestBody>,
+    wall: Cell<Timestamp>,
+    beaten: Cell<u64>,
+    patience: Cell<Duration>,
+}
+
+/// A service at one moment, as this thread's requests use it.
+#[derive(Debug)]
+pub(super) struct ServiceView {
+    pub(super) service: Arc<Service>,
+    pub(super) names: CookieNames,
+    pub(super) tally: Rc<ServiceTally>,
+    pub(super) pools: PerVariant<Vec<Rc<EndpointPool<RequestBody>>>>,
+}
+
+impl Worker {
+    pub(super) fn new(index: usize, shared: Shared, now: Timestamp) -> Self {
+        let random = match shared.seed {
+            Some(seed) => fastrand::Rng::with_seed(seed.wrapping_add(index as u64)),
+            None => fastrand::Rng::with_seed(getrandom::u64().unwrap_or(now.as_millis())),
+        };
+        Self {
+            keys: shared.keys,
+            tally: shared.tallies.worker(index),
+            access_log: shared.access_log,
+            random: RefCell::new(random),
+            exchanges: Registry::new(),
+            clients: Registry::new(),
+            is_draining: Cell::new(false),
+            live: shared.live,
+            table: RefCell::new(Cache::new(shared.table)),
+            views: RefCell::default(),
+            pools: Pools::new(),
+            wall: Cell::new(now),
+            beaten: Cell::new(0),
+            patience: Cell::new(BEAT_MAX),
+        }
+    }
+
+    /// The settings in force for a new connection.
+    pub(super) fn live(&self) -> Arc<LiveSettings> {
+        self.live.load_full()
+    }
+
+    /// The wall clock, up to one beat old.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.wall.get()
+    }
+
+    /// Looks at the newest table. `read` must not await, and counts what it decides before it returns.
+    pub(super) fn table<T>(&self, read: impl FnOnce(&Table) -> T) -> T {
+        let mut cache = self.table.borrow_mut();
+        let table = cache.load();
+        self.tally.seen(table.generation());
+        read(table)
+    }
+
+    /// The newest view of the service with this slot, if it still exists.
+    pub(super) fn view_of(&self, slot: u32) -> Option<Rc<ServiceView>> {
+        self.table(|table| {
+            table.services().iter().find(|service| service.slot == slot).map(|service| self.view(service))
+        })
+    }
+
+    /// This thread's view of a service of the newest table.
+    pub(super) fn view(&self, service: &Arc<Service>) -> Rc<ServiceView> {
+        let index = service.slot as usize;
+        let mut views = self.views.borrow_mut();
+        if let Some(Some(view)) = views.get(index)
+            && Arc::ptr_eq(&view.service, service)
+        {
+            return view.clone();
+        }
+        let pools = PerVariant::from_fn(|variant| {
+            service.groups[variant].usable().iter().map(|endpoint| self.pools.of(endpoint)).collect()
+        });
+        let view = Rc::new(ServiceView {
+            service: service.clone(),
+            names: CookieNames::of(&service.settings.name),
+            tally: self.tally.service(ServiceSlot(service.slot)),
+            pools,
+        });
+        let timeouts = &service.settings.timeouts;
+        self.be_patient_for(timeouts.first_byte.min(timeouts.body_idle));
+        if views.len() <= index {
+            views.resize_with(index + 1, || None);
+        }
+        views[index] = Some(view.clone());
+        view
+    }
+
+    /// Makes the beat quick enough for a deadline: it is noticed a quarter late at most, or a second.
+    fn be_patient_for(&self, deadline: Duration) {
+        self.patience.set(self.patience.get().min((deadline / 4).max(BEAT_MIN)));
+    }
+
+    /// How long to the next beat.
+    pub(super) fn beat_after(&self) -> Duration {
+        self.patience.get()
+    }
+
+    /// Looks after what no request does: time, deadlines, kills, old tables, idle connections.
+    pub(super) fn beat(&self, now: Instant, wall: Timestamp) {
+        self.wall.set(wall);
+        let generation = self.table(Table::generation);
+        if self.beaten.replace(generation) != generation {
+            self.turn_to_new_table(now);
+        }
+        self.exchanges.each(|exchange| exchange.look_at_deadlines(now));
+        self.pools.sweep(now);
+    }
+
+    /// Lets go of services that are no more, and marks what a kill ends.
+    fn turn_to_new_table(&self, now: Instant) {
+        let mut cuts = Vec::new();
+        self.table(|table| {
+            let mut views = self.views.borrow_mut();
+            let mut kept: Vec<Option<Rc<ServiceView>>> = Vec::new();
+            kept.resize_with(views.len(), || None);
+            for service in table.services() {
+                let index = service.slot as usize;
+                if let Some(view) = views.get_mut(index).and_then(Option::take)
+                    && Arc::ptr_eq(&view.service, service)
+                {
+                    kept[index] = Some(view);
+                }
+                if let Some(cut) = service.cut {
+                    cuts.push((service.slot, cut));
+                }
+            }
+            *views = kept;
+        });
+        if cuts.is_empty() {
+            return;
+        }
+        let grace = self.live.load().grace.0;
+        self.be_patient_for(grace);
+        self.exchanges.each(|exchange| {
+            let is_cut = cuts.iter().any(|(slot, cut)| {
+                *slot == exchange.slot
+                    && cut.variant == exchange.serving.get()
+                    && exchange.generation < cut.before
+            });
+            if is_cut {
+                let jitter = self.random.borrow_mut().f64() * JITTER;
+                exchange.cut_at(now + grace.mul_f64(1.0 + jitter));
+            }
+        });
+    }
+
+    /// From now on every answer ends its connection.
+    pub(super) fn drain(&self) {
+        self.is_draining.set(true);
+        self.clients.each(|client| client.wake());
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("clients", &self.clients.len())
+            .field("exchanges", &self.exchanges.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,174 @@
+//! Connections that wait for their next request.
+//!
+//! One pool per thread and endpoint, so that taking a connection needs no lock. The one used last is taken
+//! first: it is the least likely to have been closed by the endpoint, and the rest get old and go.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::Body;
+
+use super::{Connection, Endpoint, Load};
+
+/// How long a connection waits for its next request.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How many wait, per thread and endpoint.
+const IDLE_CONNECTIONS_MAX: usize = 128;
+
+/// The pools of one thread, by endpoint.
+#[derive(Debug)]
+pub struct Pools<B>(RefCell<HashMap<u32, Rc<EndpointPool<B>>>>);
+
+impl<B> Pools<B> {
+    /// Without any.
+    pub fn new() -> Self {
+        Self(RefCell::default())
+    }
+
+    /// The pool of an endpoint, made when it is first asked for.
+    pub fn of(&self, endpoint: &Arc<Endpoint>) -> Rc<EndpointPool<B>> {
+        let mut pools = self.0.borrow_mut();
+        pools.entry(endpoint.id()).or_insert_with(|| Rc::new(EndpointPool::new(endpoint.clone()))).clone()
+    }
+}
+
+impl<B> Pools<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Lets go of what waited too long, was closed by its endpoint, or belongs to a retired one.
+    pub fn sweep(&self, now: Instant) {
+        self.0.borrow_mut().retain(|_, pool| {
+            pool.sweep(now);
+            !pool.endpoint.is_retired()
+        });
+    }
+}
+
+impl<B> Default for Pools<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The idle connections to one endpoint, and how busy this thread keeps it.
+#[derive(Debug)]
+pub struct EndpointPool<B> {
+    endpoint: Arc<Endpoint>,
+    in_flight: Cell<u32>,
+    idle: RefCell<VecDeque<Idle<B>>>,
+}
+
+#[derive(Debug)]
+struct Idle<B> {
+    connection: Connection<B>,
+    since: Instant,
+}
+
+impl<B> EndpointPool<B> {
+    fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint, in_flight: Cell::new(0), idle: RefCell::default() }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// How much this thread asks of it at the moment.
+    pub fn load(&self) -> Load {
+        Load { weight: self.endpoint.weight(), in_flight: self.in_flight.get() }
+    }
+}
+
+impl<B> EndpointPool<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Counts a request as under way there, until the lease is dropped.
+    pub fn lease(self: &Rc<Self>) -> Lease<B> {
+        self.in_flight.set(self.in_flight.get() + 1);
+        Lease { pool: self.clone(), connection: None }
+    }
+
+    /// The connection used last that is still good.
+    fn take(&self, now: Instant) -> Option<Connection<B>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { connection, since }) = idle.pop_back() {
+            if connection.is_idle() && now.saturating_duration_since(since) < IDLE_MAX {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn put(&self, connection: Connection<B>, now: Instant) {
+        if !connection.is_idle() || self.endpoint.is_retired() {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= IDLE_CONNECTIONS_MAX {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { connection, since: now });
+    }
+
+    fn sweep(&self, now: Instant) {
+        if self.endpoint.is_retired() {
+            self.idle.borrow_mut().clear();
+        } else {
+            self.idle.borrow_mut().retain(|idle| {
+                idle.connection.is_idle() && now.saturating_duration_since(idle.since) < IDLE_MAX
+            });
+        }
+    }
+}
+
+/// A request's hold on an endpoint: it counts as under way there until this is dropped.
+#[derive(Debug)]
+pub struct Lease<B> {
+    pool: Rc<EndpointPool<B>>,
+    connection: Option<Connection<B>>,
+}
+
+impl<B> Lease<B> {
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.pool.endpoint()
+    }
+
+    /// Keeps the connection that the request travels on.
+    pub fn hold(&mut self, connection: Connection<B>) {
+        self.connection = Some(connection);
+    }
+}
+
+impl<B> Lease<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// An idle connection, if there is a good one.
+    pub fn idle_connection(&self, now: Instant) -> Option<Connection<B>> {
+        self.pool.take(now)
+    }
+
+    /// The response was read to its end: its connection waits for the next request, if it may.
+    pub fn give_back(mut self, now: Instant) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.put(connection, now);
+        }
+    }
+}
+
+impl<B> Drop for Lease<B> {
+    fn drop(&mut self) {
+        self.pool.in_flight.set(self.pool.in_flight.get().saturating_sub(1));
+    }
+}
