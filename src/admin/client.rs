@@ -276,7 +276,8 @@ impl Client {
 
     /// Waits for `pause` without burning the processor: for callers that ask again.
     pub fn rest(&self, pause: Duration) {
-        self.runtime.block_on(tokio::time::sleep(pause));
+        // The sleep is made inside, where the runtime's clock is.
+        self.runtime.block_on(async { tokio::time::sleep(pause).await });
     }
 
     fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {

@@ -150,6 +150,19 @@ fn silence_ends_with_the_deadline() {
 }
 
 #[test]
+fn a_client_rests_and_sees_a_daemon_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let client = Client::connect(&socket).unwrap();
+    client.rest(Duration::from_millis(1));
+    let error = client.wait_until_gone(Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
+    drop(listener);
+    client.wait_until_gone(Duration::from_secs(60)).unwrap();
+}
+
+#[test]
 fn nobody_there_is_told_with_all_places_and_the_cure() {
     let folder = tempfile::tempdir().unwrap();
     let [missing, stale, beneath] = ["a.sock", "b.sock", "b.sock/c"].map(|name| folder.path().join(name));
