@@ -67,7 +67,7 @@ impl Admin {
 
     fn call(&mut self, method: &str, path: &str, body: &str) -> Outcome<Value> {
         let answer = exchange(&mut self.stream, method, path, "content-type: application/json\r\n", body)?;
-        if answer.status != 200 {
+        if !(200..300).contains(&answer.status) {
             return Err(format!("{method} {path}: {} {}", answer.status, answer.body).into());
         }
         Ok(if answer.body.is_empty() { Value::Null } else { serde_json::from_str(&answer.body)? })

@@ -12,7 +12,7 @@ use crate::admin::Changed;
 use crate::daemon::Daemon;
 use crate::distribution::Distribution;
 use crate::oha::{Load, Seen};
-use crate::origin::Origin;
+use crate::origin::Origins;
 use crate::{Outcome, Setup};
 
 /// oha runs again and again for this long, because how long the kills take is what is to be found out.
@@ -21,10 +21,10 @@ const MEDIAN_MAX: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(600);
 
 pub fn run(setup: &Setup, kills: u32) -> Outcome<Vec<String>> {
-    let (blue, green) = (Origin::start("blue")?, Origin::start("green")?);
+    let origins = Origins::start()?;
     let services = format!(
         "  shop: {{blue: \"http://127.0.0.1:{}\", green: \"http://127.0.0.1:{}\", split: {{by: request}}}}\n",
-        blue.port, green.port
+        origins.blue_port, origins.green_port
     );
     let mut daemon = Daemon::start(setup, "kill-latency", &services, "shop")?;
     let url = format!("http://{}/", daemon.address);

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::daemon::{Daemon, Probe};
 use crate::oha::{Load, Seen};
-use crate::origin::Origin;
+use crate::origin::Origins;
 use crate::{Outcome, Setup};
 
 const STEPS: [u32; 6] = [0, 10, 25, 50, 75, 100];
@@ -155,17 +155,15 @@ impl Row {
 }
 
 struct Scene {
-    blue: Origin,
-    green: Origin,
+    origins: Origins,
     daemon: Daemon,
 }
 
 fn drive(setup: &Setup, folder: &str, mode: &Mode, time: Duration) -> Outcome<Row> {
-    let (blue, green) = (Origin::start("blue")?, Origin::start("green")?);
-    let config = |more| services(mode, &blue, &green, more);
-    let configs = [config(false), config(true)];
+    let origins = Origins::start()?;
+    let configs = [false, true].map(|more| services(mode, &origins, more));
     let daemon = Daemon::start(setup, folder, &configs[0], "shop")?;
-    let mut scene = Scene { blue, green, daemon };
+    let mut scene = Scene { origins, daemon };
     let (field, bucket) = scene.introduce(&mode.person)?;
     let mut probes = (0..PROBES).map(|_| scene.daemon.probe()).collect::<Outcome<Vec<_>>>()?;
 
@@ -193,8 +191,8 @@ fn drive(setup: &Setup, folder: &str, mode: &Mode, time: Duration) -> Outcome<Ro
 }
 
 /// `more`: blue has a second endpoint.
-fn services(mode: &Mode, blue: &Origin, green: &Origin, more: bool) -> String {
-    let (blue, green, split) = (blue.port, green.port, mode.split);
+fn services(mode: &Mode, origins: &Origins, more: bool) -> String {
+    let (blue, green, split) = (origins.blue_port, origins.green_port, mode.split);
     let second = if more { format!(", \"http://127.0.0.2:{blue}\"") } else { String::new() };
     format!(
         "  shop:\n    blue: [\"http://127.0.0.1:{blue}\"{second}]\n    green: http://127.0.0.1:{green}\n    \
@@ -224,17 +222,19 @@ impl Scene {
     fn step(&mut self, weight: u32, hold: Duration, bucket: Option<u64>, row: &mut Row) -> Outcome<()> {
         let generation = self.daemon.admin.shift("shop", weight)?.generation;
         self.daemon.admin.wait("shop", generation)?;
-        let before = (self.blue.hits(), self.green.hits());
+        let before = self.origins.hits();
         thread::sleep(hold);
-        let (blue, green) = (self.blue.hits() - before.0, self.green.hits() - before.1);
-        let share = green as f64 / (blue + green).max(1) as f64;
+        let after = self.origins.hits();
+        let green = (after.green - before.green) as f64;
+        let all = ((after.blue - before.blue) as f64 + green).max(1.0);
+        let share = green / all;
         let wanted = match bucket {
             Some(bucket) => f64::from(bucket < u64::from(weight) * 1000),
             None => f64::from(weight) / 100.0,
         };
         row.shares.push(share);
         // Binomial; at 0 and 1 there is no chance about it.
-        let deviation = (wanted * (1.0 - wanted) / (blue + green).max(1) as f64).sqrt();
+        let deviation = (wanted * (1.0 - wanted) / all).sqrt();
         let off = if share == wanted { 0.0 } else { (share - wanted).abs() / deviation };
         row.off = row.off.max(off);
         Ok(())
@@ -249,9 +249,9 @@ impl Scene {
         }
         // What was decided before may still be on its way; once it is gone, nothing follows.
         admin.wait("shop", killed.generation)?;
-        let green = self.green.hits();
+        let green = self.origins.hits().green;
         thread::sleep(Duration::from_millis(20));
-        row.late += self.green.hits() - green;
+        row.late += self.origins.hits().green - green;
         row.kills += 1;
         admin.arm("shop")?;
         let fifty = admin.shift("shop", 50)?.generation;

@@ -1,29 +1,31 @@
 //! One service, and ten thousand: memory, what a shift costs, what a request costs.
 //!
-//! The services are told apart by path and share two origins. The last row spreads the requests over all
-//! services, so that neither routes nor counters stay in the processor's caches: the unflattering case.
+//! The services are told apart by path and share two origins. The last row spreads the requests over a
+//! thousand of them, so that neither routes nor counters nor connections stay in the processor's caches: the
+//! unflattering case. Each service has connections of its own to its endpoints, so a first round that is not
+//! counted opens them.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::admin::Changed;
 use crate::daemon::Daemon;
 use crate::distribution::Distribution;
 use crate::oha::{Load, Seen};
-use crate::origin::Origin;
+use crate::origin::Origins;
 use crate::{Outcome, Setup};
 
 const MANY: u32 = 10_000;
-const SHIFTS: u32 = 100;
+const SHIFTS: usize = 100;
 
 pub fn run(setup: &Setup, time: Duration) -> Outcome<Vec<String>> {
     let mut broken = Vec::new();
     println!(
-        "{:>8} {:>12} {:>8} {:>8} {:>18} {:>18} {:>8} {:>8} {:>8} {:>7}",
+        "{:>8} {:>13} {:>8} {:>8} {:>18} {:>18} {:>8} {:>8} {:>8} {:>7}",
         "", "", "start", "RSS", "shift up µs", "shift to 0 % µs", "", "p50", "CPU", ""
     );
     println!(
-        "{:>8} {:>12} {:>8} {:>8} {:>9}{:>9} {:>9}{:>9} {:>8} {:>8} {:>8} {:>7}",
+        "{:>8} {:>13} {:>8} {:>8} {:>9}{:>9} {:>9}{:>9} {:>8} {:>8} {:>8} {:>7}",
         "services", "asked for", "s", "MiB", "live", "all", "live", "all", "req/s", "ms", "µs/req", "failed"
     );
     for (count, path, asked) in [
@@ -31,33 +33,43 @@ pub fn run(setup: &Setup, time: Duration) -> Outcome<Vec<String>> {
         (MANY, "/s00000/x[0-9]{4}", "one"),
         (MANY, "/s0[0-9]{4}", "all"),
     ] {
-        let folder = format!("services-{}-{asked}", count).replace(' ', "-");
+        let folder = format!("services-{}-{asked}", count).replace([' ', ','], "-");
         let seen = drive(setup, &folder, count, path, asked, time)?;
-        broken.extend(seen.failures.iter().map(|(what, failed)| format!("{failed} requests failed: {what}")));
-        if seen.requests == 0 {
+        for (what, failed) in seen.iter().flat_map(|seen| &seen.failures) {
+            broken.push(format!("{count} services: {failed} requests failed: {what}"));
+        }
+        if seen.iter().any(|seen| seen.requests == 0) {
             broken.push(format!("{count} services: no request was made"));
         }
     }
     println!(
-        "RSS after the load. Shifts are of one service, medians of {SHIFTS} each under load: live is from the request read to the\n\
+        "RSS after the load. Shifts are of one service, medians of up to {SHIFTS} each under load: live is from the request read to the\n\
          table published (a shift up waits for the disk before that), all is what the client waits, the disk included."
     );
     Ok(broken)
 }
 
-fn drive(setup: &Setup, folder: &str, count: u32, path: &str, asked: &str, time: Duration) -> Outcome<Seen> {
-    let (blue, green) = (Origin::start("blue")?, Origin::start("green")?);
+fn drive(
+    setup: &Setup,
+    folder: &str,
+    count: u32,
+    path: &str,
+    asked: &str,
+    time: Duration,
+) -> Outcome<Vec<Seen>> {
+    let origins = Origins::start()?;
     let mut services = String::new();
     for at in 0..count {
         writeln!(
             services,
             "  s{at:05}: {{path: /s{at:05}, blue: \"http://127.0.0.1:{}\", green: \"http://127.0.0.1:{}\", split: {{by: request}}}}",
-            blue.port, green.port
+            origins.blue_port, origins.green_port
         )?;
     }
     let mut daemon = Daemon::start(setup, folder, &services, "s00000")?;
     let url = format!("http://{}{path}", daemon.address);
 
+    Load::start(setup, &url, time / 2, None)?.finish()?;
     // The figures of the requests are not disturbed by shifts, those of the shifts are by requests.
     let cpu = daemon.cpu()?;
     let seen = Load::start(setup, &url, time, None)?.finish()?;
@@ -65,31 +77,34 @@ fn drive(setup: &Setup, folder: &str, count: u32, path: &str, asked: &str, time:
     let rss_kib = daemon.rss_kib()?;
     let load = Load::start(setup, &url, time, None)?;
     let (mut up, mut down) = (Vec::new(), Vec::new());
-    for _ in 0..SHIFTS {
+    let begun = Instant::now();
+    while begun.elapsed() < time.mul_f64(0.9) && up.len() < SHIFTS {
         up.push(daemon.admin.shift("s00000", 50)?);
         down.push(daemon.admin.shift("s00000", 0)?);
     }
-    let mut under_shifts = load.finish()?;
+    let under_shifts = load.finish()?;
 
-    let median = |changes: &[Changed], part: fn(&Changed) -> Duration| {
-        Distribution::of(changes.iter().map(part).collect()).quantile(0.5).as_micros()
-    };
-    let (live, all): (fn(&Changed) -> _, fn(&Changed) -> _) =
-        (|change| change.live, |change| change.acknowledged);
+    let ((up_live, up_all), (down_live, down_all)) = (medians(&up), medians(&down));
     println!(
-        "{count:>8} {asked:>12} {:>8.2} {:>8.1} {:>9}{:>9} {:>9}{:>9} {:>8.0} {:>8.2} {:>8.1} {:>7}",
+        "{count:>8} {asked:>13} {:>8.2} {:>8.1} {:>9}{:>9} {:>9}{:>9} {:>8.0} {:>8.2} {:>8.1} {:>7}",
         daemon.took.as_secs_f64(),
         rss_kib as f64 / 1024.0,
-        median(&up, live),
-        median(&up, all),
-        median(&down, live),
-        median(&down, all),
+        up_live,
+        up_all,
+        down_live,
+        down_all,
         seen.per_second,
         seen.p50.as_secs_f64() * 1e3,
         cpu.as_secs_f64() * 1e6 / seen.requests.max(1) as f64,
         seen.failed() + under_shifts.failed(),
     );
-    let mut seen = seen;
-    seen.failures.append(&mut under_shifts.failures);
-    Ok(seen)
+    Ok(vec![seen, under_shifts])
+}
+
+/// Until live, and until acknowledged, in microseconds.
+fn medians(changes: &[Changed]) -> (u128, u128) {
+    let median = |part: fn(&Changed) -> Duration| {
+        Distribution::of(changes.iter().map(part).collect()).quantile(0.5).as_micros()
+    };
+    (median(|change| change.live), median(|change| change.acknowledged))
 }
