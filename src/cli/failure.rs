@@ -39,10 +39,10 @@ impl Failure {
     /// 1 failed · 2 usage or invalid · 3 conflict or locked · 4 not in time · 5 daemon not reachable.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Config(_) | Self::Run(RunError::Config(_)) => 2,
-            // A port in use, a key that cannot be read: what was asked for does not fit this machine.
-            Self::Run(RunError::Start(_)) => 2,
-            Self::Failed(_) | Self::Output(_) | Self::Run(_) => 1,
+            Self::Usage(_) | Self::Config(_) => 2,
+            // A port in use, a folder that cannot be written: the configuration does not fit this machine.
+            Self::Run(RunError::Config(_) | RunError::Start(_)) => 2,
+            Self::Failed(_) | Self::Output(_) | Self::Run(RunError::NotSaved) => 1,
             Self::NotInTime(_) => 4,
             Self::Client(error) => match error {
                 ClientError::NotRunning { .. }

@@ -14,7 +14,7 @@ pub(super) fn share(weight: Weight) -> String {
 pub(super) fn ratio(part: Option<f64>) -> String {
     let Some(percent) = part.map(|part| part * 100.0) else { return NOTHING.to_owned() };
     match percent {
-        p if p == 0.0 => "0 %".to_owned(),
+        0.0 => "0 %".to_owned(),
         p if p < 0.01 => "<0.01 %".to_owned(),
         p if p < 0.995 => format!("{p:.2} %"),
         p if p < 100.0 => format!("{:.1} %", p.min(99.9)),
@@ -66,7 +66,7 @@ pub(super) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -67,7 +67,6 @@ pub(super) async fn handle(
     let exchange = passage.ongoing.exchange().clone();
     let settings = &view.service.settings;
     client.body_idle.set(settings.timeouts.body_idle);
-    client.ends_with_reset.set(false);
     let forwarded = match check_length(&head.headers, &settings.limits) {
         Err(refusal) => Err(refusal),
         Ok(()) => {
@@ -190,7 +189,7 @@ fn pass_on(
         head.headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(variant.as_str()));
     }
     // HTTP/1.0 knows the end of such a body only by the end of the connection.
-    client.ends_with_reset.set(version == Version::HTTP_10);
+    turn.needs_reset(version == Version::HTTP_10);
     head.version = Version::HTTP_11;
     Response::from_parts(head, AnswerBody::forwarded(body, answered.lease, ongoing, turn))
 }

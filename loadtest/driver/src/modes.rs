@@ -226,7 +226,14 @@ impl Scene {
         thread::sleep(hold);
         let after = self.origins.hits();
         let green = (after.green - before.green) as f64;
-        let all = ((after.blue - before.blue) as f64 + green).max(1.0);
+        let all = (after.blue - before.blue) as f64 + green;
+        if all == 0.0 {
+            let why = "no request came while the weight was";
+            return Err(format!(
+                "{why} {weight}%: the disk was slow and the load is over; give it more time"
+            )
+            .into());
+        }
         let share = green / all;
         let wanted = match bucket {
             Some(bucket) => f64::from(bucket < u64::from(weight) * 1000),

@@ -31,7 +31,7 @@ pub fn run(setup: &Setup, time: Duration) -> Outcome<Vec<String>> {
     for (count, path, asked) in [
         (1, "/s00000/x[0-9]{4}", "the one"),
         (MANY, "/s00000/x[0-9]{4}", "one"),
-        (MANY, "/s0[0-9]{4}", "all"),
+        (MANY, "/s00[0-9]{3}/x", "1,000 of them"),
     ] {
         let folder = format!("services-{}-{asked}", count).replace([' ', ','], "-");
         let seen = drive(setup, &folder, count, path, asked, time)?;

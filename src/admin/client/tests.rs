@@ -157,7 +157,7 @@ fn nobody_there_is_told_with_all_places_and_the_cure() {
     for socket in [&missing, &stale, &beneath] {
         let error = Client::connect(socket).unwrap_err();
         assert!(
-            matches!(&error, ClientError::NotRunning { tried } if tried == &[socket.clone()]),
+            matches!(&error, ClientError::NotRunning { tried } if tried == std::slice::from_ref(socket)),
             "{error:?}"
         );
     }

@@ -114,12 +114,13 @@ fn trouble_is_told_with_its_cure() {
     endpoint.error = Some("connection refused\x1b[2J".to_owned());
     let text = render(&status, 120, false);
     for expected in [
-        "  not saved: a restart would lose changes  stopping\n",
-        "\ndrift: listen changed and waits for a restart\n",
+        "\n  not saved: a restart now would undo changes\n",
+        "\n  stopping: open requests may end, no new ones are taken\n",
+        "\n  drift: listen changed and waits for a restart\n",
         "✗ 10.0.0.11:4000 ×2\n",
         "\n  unhealthy: green http://10.0.0.11:4000: connection refused[2J\n",
-        "\n  locked: kill by uid 1000 (ops), 2025-12-31 23:59:59 UTC: errors\n",
-        "\n          open with: tidegate arm shop --note \"…\"\n",
+        "\n  locked: kill by uid 1000 (ops), 2025-12-31 23:59:59 UTC (errors); when all is well again:",
+        " tidegate arm shop",
         "\n  drift: the file says 0 % and 25 % is in force\n",
     ] {
         assert!(text.contains(expected), "{expected:?} in\n{text}");
