@@ -4,20 +4,17 @@
 //! daemon says of itself, from the request read to the table published; *acknowledged* is what a client on the
 //! socket waits, the disk included.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::admin::Changed;
 use crate::daemon::Daemon;
 use crate::distribution::Distribution;
-use crate::oha::{Load, Seen};
+use crate::oha::Load;
 use crate::origin::Origins;
 use crate::{Outcome, Setup};
 
-/// oha runs again and again for this long, because how long the kills take is what is to be found out.
-const ROUND: Duration = Duration::from_secs(2);
 const MEDIAN_MAX: Duration = Duration::from_millis(1);
+/// For all kills together.
 const TIME_MAX: Duration = Duration::from_secs(600);
 
 pub fn run(setup: &Setup, kills: u32) -> Outcome<Vec<String>> {
@@ -28,25 +25,12 @@ pub fn run(setup: &Setup, kills: u32) -> Outcome<Vec<String>> {
     );
     let mut daemon = Daemon::start(setup, "kill-latency", &services, "shop")?;
     let url = format!("http://{}/", daemon.address);
-    let done = AtomicBool::new(false);
-    let (storm, seen) = thread::scope(|scope| {
-        let load = scope.spawn(|| under_load(setup, &url, &done).map_err(|error| error.to_string()));
-        let storm = storm(&mut daemon, kills);
-        done.store(true, Ordering::SeqCst);
-        (storm, load.join())
-    });
-    let storm = storm?;
-    let seen = seen.map_err(|_| "the load's thread panicked")??;
+    let load = Load::start(setup, &url, TIME_MAX, None)?;
+    let storm = storm(&mut daemon, kills)?;
+    let seen = load.stop()?;
 
-    println!(
-        "{kills} kills under {:.0} req/s, in µs{:>21}{:>9}{:>9}{:>9}{:>9}",
-        per_second(&seen),
-        "min",
-        "p50",
-        "p90",
-        "p99",
-        "max"
-    );
+    let title = format!("{kills} kills under {:.0} req/s, in µs", seen.per_second);
+    println!("{title:<40}{:>9}{:>9}{:>9}{:>9}{:>9}", "min", "p50", "p90", "p99", "max");
     let kill_live = Distribution::of(storm.kills.iter().map(|kill| kill.live).collect());
     let acknowledged =
         |changes: &[Changed]| Distribution::of(changes.iter().map(|change| change.acknowledged).collect());
@@ -58,13 +42,15 @@ pub fn run(setup: &Setup, kills: u32) -> Outcome<Vec<String>> {
     for (name, distribution) in rows {
         println!("{name:<40}{}", distribution.row());
     }
-    let requests: u64 = seen.iter().map(|seen| seen.requests).sum();
-    let failed: u64 = seen.iter().map(Seen::failed).sum();
+    let (requests, failed) = (seen.requests, seen.failed());
     println!("{requests} requests, {failed} failed; {} of {kills} probes after a kill saw green", storm.late);
 
     let mut broken = Vec::new();
-    for (what, count) in seen.iter().flat_map(|seen| &seen.failures) {
+    for (what, count) in &seen.failures {
         broken.push(format!("{count} requests failed: {what}"));
+    }
+    if requests == 0 {
+        broken.push("no request was made".to_owned());
     }
     if storm.late > 0 {
         broken.push(format!("{} requests reached green after a kill was acknowledged", storm.late));
@@ -74,18 +60,6 @@ pub fn run(setup: &Setup, kills: u32) -> Outcome<Vec<String>> {
         broken.push(format!("the median of a kill is {median:?}, and has to be under {MEDIAN_MAX:?}"));
     }
     Ok(broken)
-}
-
-fn under_load(setup: &Setup, url: &str, done: &AtomicBool) -> Outcome<Vec<Seen>> {
-    let mut rounds = Vec::new();
-    while !done.load(Ordering::SeqCst) {
-        rounds.push(Load::start(setup, url, ROUND, None)?.finish()?);
-    }
-    Ok(rounds)
-}
-
-fn per_second(seen: &[Seen]) -> f64 {
-    seen.iter().map(|seen| seen.per_second).sum::<f64>() / seen.len().max(1) as f64
 }
 
 struct Storm {

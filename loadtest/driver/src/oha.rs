@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::{Outcome, Setup};
@@ -38,7 +39,7 @@ impl Seen {
 }
 
 impl Load {
-    /// Asks for URLs that match the pattern `url`, for `time`, over kept connections.
+    /// Asks for URLs that match the pattern `url`, for `time` unless it is stopped, over kept connections.
     pub fn start(setup: &Setup, url: &str, time: Duration, field: Option<&str>) -> Outcome<Self> {
         let mut command = Command::new(&setup.oha);
         command
@@ -50,6 +51,12 @@ impl Load {
         command.args(["--rand-regex-url", url]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         Ok(Self { child })
+    }
+
+    /// Ends it now: it tells what it saw so far. Requests under way are neither waited for nor counted.
+    pub fn stop(self) -> Outcome<Seen> {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::INT)?;
+        self.finish()
     }
 
     /// Waits for the end. oha ends by itself: every request has a deadline.
