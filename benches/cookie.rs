@@ -1,4 +1,6 @@
 //! What it costs to sign and to check a visitor cookie.
+//!
+//! `cargo bench --bench cookie`
 
 use divan::{Bencher, black_box};
 use tidegate::clock::Timestamp;

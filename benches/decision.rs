@@ -1,4 +1,6 @@
 //! What it costs to decide where a request goes: host and path, visitor, assignment.
+//!
+//! `cargo bench --bench decision`
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use divan::{Bencher, black_box};
 use http::Request;
 use http::request::Parts;
 use tidegate::clock::Timestamp;
-use tidegate::proxy::{CookieNames, Means, Origin, decide};
+use tidegate::proxy::{CookieNames, Decision, Means, Origin, decide};
 use tidegate::routing::{
     Host, HostPattern, Matcher, PathPrefix, Route, Service, ServiceSettings, Table, normalise,
 };
@@ -72,17 +74,31 @@ fn request(fields: &[(&str, &str)]) -> Parts {
 }
 
 fn measure(bencher: Bencher<'_, '_>, table: &Table, request: &Parts) {
-    let (keys, names) = (keys(), CookieNames::of("shop-0"));
-    let mut random = fastrand::Rng::with_seed(7);
-    let origin = Origin { addr: IpAddr::from([192, 0, 2, 1]), is_https: false };
-    bencher.bench_local(|| {
+    let mut decider = Decider::new();
+    bencher.bench_local(|| decider.decide(table, request));
+}
+
+/// What a worker thread has at hand.
+struct Decider {
+    keys: Keys,
+    names: CookieNames,
+    random: fastrand::Rng,
+}
+
+impl Decider {
+    fn new() -> Self {
+        Self { keys: keys(), names: CookieNames::of("shop-0"), random: fastrand::Rng::with_seed(7) }
+    }
+
+    fn decide(&mut self, table: &Table, request: &Parts) -> Decision {
         let request = black_box(request);
         let host = Host::parse(request.headers["host"].to_str().unwrap_or_default());
         let path = normalise(request.uri.path()).expect("a path");
         let service = table.route(host.as_ref(), &path).expect("a service");
-        let means = Means { keys: &keys, random: &mut random, now: NOW };
-        decide(service, &names, request, origin, means, |_| {})
-    });
+        let origin = Origin { addr: IpAddr::from([192, 0, 2, 1]), is_https: false };
+        let means = Means { keys: &self.keys, random: &mut self.random, now: NOW };
+        decide(service, &self.names, request, origin, means, |_| {})
+    }
 }
 
 #[divan::bench(args = [1, 10_000])]
@@ -93,6 +109,22 @@ fn nobody_on_the_candidate(bencher: Bencher<'_, '_>, services: u32) {
 #[divan::bench(args = [1, 10_000])]
 fn a_user_by_header(bencher: Bencher<'_, '_>, services: u32) {
     measure(bencher, &table(services, By::User, "10%"), &request(&[("x-user-id", "user-123456")]));
+}
+
+/// The unflattering case: each request is for another one of ten thousand services, so no route is cached.
+#[divan::bench(sample_size = 1000)]
+fn a_user_over_ten_thousand_services(bencher: Bencher<'_, '_>) {
+    let table = table(10_000, By::User, "10%");
+    let hosts = (0..10_000).map(|slot| format!("shop-{slot}.example.com").parse().expect("a value"));
+    let requests = hosts.map(|host: http::HeaderValue| {
+        let mut request = request(&[("x-user-id", "user-123456")]);
+        request.headers.insert("host", host);
+        request
+    });
+    let requests: Vec<_> = requests.collect();
+    let mut requests = requests.iter().cycle();
+    let mut decider = Decider::new();
+    bencher.bench_local(|| decider.decide(&table, requests.next().expect("they never end")));
 }
 
 #[divan::bench]
