@@ -340,8 +340,8 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
         "tell.client = visitor line 4: a client is told variant or nothing; the visitor id is for endpoints",
     );
     check_with_blue(
-        "timeouts: {connect: 2d}",
-        "timeouts.connect = 2d line 4: days are not a unit here; write hours, such as 24h",
+        "timeouts: {connect: 2w}",
+        "timeouts.connect = 2w line 4: \"w\" is not a unit of time; use ms, s, m, h or d",
     );
 }
 

@@ -6,8 +6,11 @@
 
 mod descriptors;
 mod facts;
+mod phase;
+mod reloader;
 mod run;
 mod running;
+mod threads;
 
 pub use run::{RunError, RunOptions, listen_for_signals, run};
 pub use running::{Extras, Running, Source, StartError};

@@ -12,23 +12,21 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::descriptors;
-use super::facts::facts;
+use super::phase::{Phase, raise};
+use super::reloader::{Fixed, Reloader};
+use super::threads::{Watcher, admin_and_telemetry, checks_and_ticks, spawn};
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
 use crate::admin::server::{AdminError, AdminListener, Break, Ties};
 use crate::clock;
-use crate::config::{self, Config, ConfigError, Overrides};
-use crate::control::{self, Control, Opened, Who, run_checks};
-use crate::proxy::{self, LiveSettings, Proxy, ProxySettings, Shared};
+use crate::config::{Config, Overrides};
+use crate::control::{self, Control, Opened, Who};
+use crate::proxy::{self, Proxy, Shared};
 use crate::store::{AuditEntry, SecretError};
-use crate::telemetry::{
-    AccessLog, AccessLogError, AccessLogHandle, Tallies, control_metrics, listener, page,
-};
+use crate::telemetry::{AccessLog, AccessLogError, Tallies, control_metrics};
 use crate::traffic::{Key, KeyError, Keys};
 
 /// How long the access log may take for its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
-/// How often traffic is measured.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Where the configuration came from, for reloads.
 #[derive(Clone, Debug)]
@@ -87,16 +85,6 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-}
-
-/// What has been asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Serving,
-    Draining,
-    Stopping,
-    /// Traffic has ended; the other threads may go.
-    Ending,
 }
 
 /// All parts, running.
@@ -181,7 +169,8 @@ impl Running {
                     let (reloader, draining) = (reloader.clone(), *phases.borrow() > Phase::Serving);
                     Box::pin(async move {
                         if draining {
-                            return Err(unavailable("this process is on its way out"));
+                            let error = "this process is on its way out".to_owned();
+                            return Err(Problem { kind: ProblemKind::Unavailable, error });
                         }
                         reloader.reload(request, who).await
                     })
@@ -298,97 +287,6 @@ impl Running {
     }
 }
 
-fn raise(phase: &watch::Sender<Phase>, wanted: Phase) {
-    phase.send_if_modified(|phase| {
-        let later = wanted > *phase;
-        *phase = wanted.max(*phase);
-        later
-    });
-}
-
-/// What a scrape looks at.
-struct Watcher {
-    control: Control,
-    tallies: Arc<Tallies>,
-    log: AccessLogHandle,
-    metrics: control_metrics::ControlMetrics,
-}
-
-fn admin_and_telemetry(
-    admin: AdminListener,
-    ties: Ties,
-    metrics: Option<std::net::TcpListener>,
-    watcher: Watcher,
-    mut phases: watch::Receiver<Phase>,
-) {
-    let serve = async {
-        let ready_phases = phases.clone();
-        let ready: listener::Ready = Arc::new(move || match *ready_phases.borrow() {
-            Phase::Serving => Ok(()),
-            _ => Err("draining".to_owned()),
-        });
-        let rendered: listener::Page = Arc::new(move || {
-            let Watcher { control, tallies, log, metrics } = &watcher;
-            page::render(tallies, &facts(control, log.dropped())) + &metrics.render()
-        });
-        let mut ending = phases.clone();
-        let telemetry = async {
-            match metrics.map(tokio::net::TcpListener::from_std) {
-                Some(Ok(listener)) => {
-                    let ending = async {
-                        let _ = ending.wait_for(|phase| *phase == Phase::Ending).await;
-                    };
-                    listener::serve(listener, rendered, ready, ending).await;
-                }
-                Some(Err(error)) => eprintln!("tidegate: telemetry is not served: {error}"),
-                None => {}
-            }
-        };
-        let admin = async {
-            tokio::select! {
-                served = admin.serve(ties) => {
-                    if let Err(error) = served {
-                        eprintln!("tidegate: the admin socket is not served: {error}");
-                    }
-                }
-                _ = phases.wait_for(|phase| *phase == Phase::Ending) => {}
-            }
-        };
-        tokio::join!(telemetry, admin);
-    };
-    block_on("admin", serve);
-}
-
-fn checks_and_ticks(control: Control, seed: u64, mut phases: watch::Receiver<Phase>) {
-    let ticks = async {
-        let mut every = tokio::time::interval(TICK);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            every.tick().await;
-            control.tick(clock::now());
-        }
-    };
-    let work = async {
-        tokio::select! {
-            () = run_checks(control.clone(), seed) => {}
-            () = ticks => {}
-            _ = phases.wait_for(|phase| *phase == Phase::Ending) => {}
-        }
-    };
-    block_on("control", work);
-}
-
-fn block_on(name: &str, work: impl Future<Output = ()>) {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => eprintln!("tidegate: the {name} thread has no runtime: {error}"),
-    }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)
-}
-
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
     let bound = std::net::TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -415,99 +313,4 @@ fn random() -> io::Result<u64> {
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn unavailable(why: &str) -> Problem {
-    Problem { kind: ProblemKind::Unavailable, error: why.to_owned() }
-}
-
-/// Reads the configuration again.
-struct Reloader {
-    control: Control,
-    live: Arc<ArcSwap<LiveSettings>>,
-    keys: Arc<ArcSwap<Keys>>,
-    source: Option<Source>,
-    fixed: Fixed,
-    drift: Mutex<Vec<String>>,
-}
-
-impl Reloader {
-    async fn reload(&self, request: ReloadRequest, who: Who) -> Result<Reloaded, Problem> {
-        let Some(source) = self.source.clone() else {
-            let error = "this process was not started from a configuration file".to_owned();
-            return Err(Problem { kind: ProblemKind::Conflict, error });
-        };
-        let read = tokio::task::spawn_blocking(move || config::load(&source.path, &source.overrides)).await;
-        let config = match read {
-            Ok(Ok(config)) => config,
-            Ok(Err(error)) => return Err(refused(&error)),
-            Err(_) => {
-                let error = "reading the configuration failed".to_owned();
-                return Err(Problem { kind: ProblemKind::Internal, error });
-            }
-        };
-        let waits = self.fixed.waiting(&Fixed::of(
-            &config.proxy,
-            &config.control.state,
-            &config.admin,
-            &config.telemetry,
-        ));
-        let changed_live = **self.live.load() != config.proxy.live;
-        let mut reloaded = if request.dry_run {
-            self.control.reload_dry_run(config.control.services)?
-        } else {
-            let reloaded = self.control.reload(config.control.services, &who).await?;
-            self.live.store(Arc::new(config.proxy.live));
-            // Without keys in the file, the generated ones stay: nothing else could verify the cookies out there.
-            if let Some(keys) = config.cookie.keys {
-                self.keys.store(Arc::new(keys));
-            }
-            *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = waits.clone();
-            reloaded
-        };
-        if changed_live {
-            reloaded.changes.push("timeouts, limits or trusted proxies".to_owned());
-        }
-        let drift = waits.into_iter().chain(reloaded.drift).collect();
-        let (applied, generation) = (!request.dry_run, self.control.generation());
-        Ok(Reloaded { generation, applied, changes: reloaded.changes, drift })
-    }
-}
-
-fn refused(error: &ConfigError) -> Problem {
-    Problem { kind: ProblemKind::Invalid, error: error.to_string() }
-}
-
-/// What a running process cannot change, as text to compare and to show.
-struct Fixed(Vec<(&'static str, String)>);
-
-impl Fixed {
-    fn of(
-        proxy: &ProxySettings,
-        state: &Path,
-        admin: &config::AdminSettings,
-        telemetry: &config::TelemetrySettings,
-    ) -> Self {
-        let listen: Vec<_> = proxy.listen.iter().map(ToString::to_string).collect();
-        Self(vec![
-            ("listen", listen.join(", ")),
-            ("threads", proxy.threads.to_string()),
-            ("timeouts.drain", format!("{:?}", proxy.drain)),
-            ("state", state.display().to_string()),
-            ("admin.socket", admin.socket.display().to_string()),
-            ("admin.group", admin.group.clone().unwrap_or_else(|| "none".to_owned())),
-            ("telemetry", telemetry.address.map_or_else(|| "off".to_owned(), |address| address.to_string())),
-            ("access_log", format!("{:?}", telemetry.access_log)),
-        ])
-    }
-
-    /// What `file` wants otherwise.
-    fn waiting(&self, file: &Self) -> Vec<String> {
-        let pairs = self.0.iter().zip(&file.0).filter(|(ours, theirs)| ours.1 != theirs.1);
-        pairs
-            .map(|((what, ours), (_, theirs))| {
-                format!("{what} is {ours}, the file says {theirs}; it needs a restart")
-            })
-            .collect()
-    }
 }

@@ -7,9 +7,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::parse_duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
-
-use super::duration;
 
 /// Moves traffic from one version of an app to the next by degrees, and back at once.
 #[derive(Debug, Parser)]
@@ -68,7 +67,7 @@ pub(super) struct Reach {
     #[arg(long)]
     pub(super) json: bool,
     /// For how long to wait, such as 300ms or 60s
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) timeout: Option<Duration>,
 }
 
@@ -167,7 +166,7 @@ pub(super) struct Break {
     #[arg(long, value_name = "SHARE")]
     pub(super) errors: Option<crate::traffic::Weight>,
     /// How much longer green takes, such as 200ms
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) latency: Option<Duration>,
     #[command(flatten)]
     pub(super) reach: Reach,
@@ -326,7 +325,7 @@ pub(super) struct Override {
     #[arg(required = true, num_args = 1..=2, value_names = ["SERVICE", "VARIANT"])]
     pub(super) words: Vec<String>,
     /// For how long, 1s to 7d
-    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub(super) span: Duration,
     #[command(flatten)]
     pub(super) claim: Claim,

@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::args::{Arm, Change, Claim, Deploy, Kill, Once, Shift};
 use super::failure::Failure;
 use super::order::{Deployment, Shares};
-use super::{duration, figures, json, only_service, reach};
+use super::{figures, json, only_service, reach};
 use crate::admin::api::{
     ArmRequest, Changed, DeployRequest, KillRequest, ServiceChange, ShiftRequest, WaitQuery,
 };
 use crate::admin::client::{Client, Terms, printable};
 use crate::clock;
+use crate::config::show_duration;
 
 const WAIT: Duration = Duration::from_secs(30);
 const DEPLOY_WAIT: Duration = Duration::from_secs(60);
@@ -124,7 +125,7 @@ fn healthy(
                 None => format!("{}: {}", endpoint.url, endpoint.health),
             });
             let why: Vec<String> = why.collect();
-            let (candidate, limit) = (status.candidate, duration::show(limit));
+            let (candidate, limit) = (status.candidate, show_duration(limit));
             return Err(Failure::NotInTime(printable(&format!(
                 "{service}: {candidate} has no healthy endpoint after {limit} ({}); it stays deployed, at {}",
                 why.join(", "),

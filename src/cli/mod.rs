@@ -6,7 +6,6 @@
 
 mod args;
 mod change;
-mod duration;
 mod failure;
 mod figures;
 mod look;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::args::{Break, Override, Reload, Stop};
 use super::failure::Failure;
-use super::{duration, json, only_service, order, reach};
+use super::{json, only_service, order, reach};
 use crate::admin::api::{
     BreakRequest, OverrideAnswer, OverrideRequest, ReloadRequest, Reloaded, Status, StopRequest,
 };
 use crate::admin::client::printable;
+use crate::config::show_duration;
 
 /// What a stop may take longer than open requests are given.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ pub(super) fn stop(order: Stop, out: &mut dyn Write) -> Result<(), Failure> {
     } else if drain.is_zero() {
         writeln!(out, "tidegate is stopping now")?;
     } else {
-        writeln!(out, "tidegate is stopping; open requests have {} to end", duration::show(drain))?;
+        writeln!(out, "tidegate is stopping; open requests have {} to end", show_duration(drain))?;
     }
     out.flush()?;
     if wait {
@@ -107,7 +108,7 @@ pub(super) fn break_green(order: Break, out: &mut dyn Write) -> Result<(), Failu
         return json(out, &request);
     }
     let errors = errors.map(|share| format!("answers {share} of its requests with 500"));
-    let latency = latency.map(|time| format!("takes {} longer", duration::show(time)));
+    let latency = latency.map(|time| format!("takes {} longer", show_duration(time)));
     let both: Vec<String> = errors.into_iter().chain(latency).collect();
     Ok(writeln!(out, "green now {}", both.join(" and "))?)
 }

@@ -28,6 +28,7 @@ use std::path::Path;
 
 pub use problem::{ConfigError, Problem};
 pub use settings::{AdminSettings, Config, CookieSettings, Overrides, TelemetrySettings};
+pub use units::{parse_duration, show_duration};
 
 use self::file::ConfigFile;
 use self::problem::{Findings, below};

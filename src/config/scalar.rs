@@ -26,7 +26,7 @@ pub(super) trait Scalar: Sized {
 
 impl Scalar for Duration {
     fn read(text: &str) -> Result<Self, String> {
-        units::duration(text)
+        units::parse_duration(text)
     }
 
     fn schema() -> Schema {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// `300ms`, `2s`, `5m` or `1h`: a whole number and its unit, at most a year.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// A time as people write it: `300ms`, `2s`, `5m`, `1h` or `7d`, a whole number and its unit, at most a year. The
+/// error says what to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text).ok_or_else(|| {
         format!("{text:?} is not a time; write a whole number and its unit, such as 300ms or 5s")
     })?;
@@ -16,9 +17,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1000,
         "m" => 60 * 1000,
         "h" => 3600 * 1000,
+        "d" => 24 * 3600 * 1000,
         "" => return Err(format!("a time needs its unit; did you mean {number}s?")),
-        "d" => return Err("days are not a unit here; write hours, such as 24h".to_owned()),
-        other => return Err(format!("{other:?} is not a unit of time; use ms, s, m or h")),
+        other => return Err(format!("{other:?} is not a unit of time; use ms, s, m, h or d")),
     };
     number
         .parse::<u64>()
@@ -63,7 +64,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A time as one writes it in the file.
-pub(super) fn show_duration(time: Duration) -> String {
+pub fn show_duration(time: Duration) -> String {
     let millis = time.as_millis();
     match millis {
         0 => "0s".to_owned(),
@@ -90,7 +91,7 @@ mod tests {
     fn a_time_is_written_with_its_unit() {
         #[track_caller]
         fn check(text: &str, expected: Result<u64, &str>) {
-            match (duration(text), expected) {
+            match (parse_duration(text), expected) {
                 (Ok(got), Ok(millis)) => assert_eq!(got, Duration::from_millis(millis), "{text:?}"),
                 (Err(got), Err(expected)) => assert!(got.contains(expected), "{text:?}: {got}"),
                 (got, expected) => panic!("{text:?}: {got:?} instead of {expected:?}"),
@@ -143,7 +144,7 @@ mod tests {
     fn what_is_shown_is_read_back() {
         for millis in [0, 1, 999, 1000, 1500, 60_000, 61_000, 3_600_000, 5_400_000] {
             let time = Duration::from_millis(millis);
-            assert_eq!(duration(&show_duration(time)), Ok(time));
+            assert_eq!(parse_duration(&show_duration(time)), Ok(time));
         }
         for size in [0, 1, 1023, 1024, 1025, 65_536, 1 << 20, 3 << 30] {
             assert_eq!(bytes(&show_bytes(size)), Ok(size));

@@ -15,8 +15,9 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::change::{self, Applied, Change, Delta, Direction, Refusal, Stamp};
-use super::desired::{Answer, Desired};
+use super::attempt::Attempt;
+use super::change::{Change, Delta, Refusal};
+use super::desired::Desired;
 use super::events::Events;
 use super::live::{CheckKey, Live};
 use super::recovery::{self, KillFile, TIDEGATE};
@@ -28,11 +29,8 @@ use crate::store::{
     AuditEntry, AuditLimits, Found, OpenError, RecoverError, Recovered, SlotFile, StateFolder,
 };
 use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
-use crate::traffic::{Cause, Weight};
 use crate::upstream::{EndpointUrl, Health};
 
-/// How long a change toward stable waits for the disk before it is acknowledged without.
-const SAFE_WAIT: Duration = Duration::from_secs(1);
 /// How long a change toward the candidate waits for the disk before it is given up.
 const RISK_WAIT: Duration = Duration::from_secs(30);
 /// How often a change toward the candidate starts over because others came in between.
@@ -319,11 +317,7 @@ impl Control {
         read_at: Instant,
     ) -> Result<Committed, CommitError> {
         let attempt = Attempt { control: self, change, who, key, read_at };
-        let done = match attempt.toward_stable()? {
-            Step::Done(committed) => Ok(committed),
-            Step::Wait { committed, ticket } => Ok(attempt.saved(committed, ticket).await),
-            Step::Risk => attempt.toward_candidate().await,
-        };
+        let done = attempt.make().await;
         if done.is_ok() {
             let kind = match change {
                 Change::Shift { .. } => "shift",
@@ -427,236 +421,21 @@ impl Control {
         saved.map(|()| None)
     }
 
+    /// Keeps on trying to save what is in force.
+    pub(super) fn save(&self, desired: Arc<Desired>) -> Ticket {
+        self.inner.saver.save(desired)
+    }
+
     pub(super) fn publish(&self, live: &mut Live, generation: u64) {
         self.inner.publisher.publish(Arc::new(live.table(generation)));
         live.retire();
         self.inner.checks_changed.notify_one();
     }
 
-    fn save_kills(&self, desired: &Desired) -> Ticket {
+    pub(super) fn save_kills(&self, desired: &Desired) -> Ticket {
         let ceiling = self.last_allocated() + super::desired::GENERATIONS_AHEAD;
         self.inner.saver.save_kills(KillFile::of(desired, ceiling).to_bytes(SlotFile::PAYLOAD_MAX))
     }
-}
-
-/// A change on its way.
-struct Attempt<'a> {
-    control: &'a Control,
-    change: &'a Change,
-    who: &'a Who,
-    key: Option<&'a IdempotencyKey>,
-    read_at: Instant,
-}
-
-enum Step {
-    /// In force before, or nothing to do.
-    Done(Committed),
-    /// In force; the disk follows.
-    Wait { committed: Committed, ticket: Ticket },
-    /// It has to wait for the disk first.
-    Risk,
-}
-
-impl Attempt<'_> {
-    /// Makes the change at once, if nobody's chance of the candidate can rise by it.
-    fn toward_stable(&self) -> Result<Step, CommitError> {
-        let mut live = self.control.live();
-        if let Some(before) = self.answered(&live.desired)? {
-            return Ok(Step::Done(before));
-        }
-        let (mut applied, mut stamp) = self.apply(&live)?;
-        if applied.is_noop() {
-            return Ok(Step::Done(self.unchanged(&live, applied)));
-        }
-        if applied.direction == Direction::TowardCandidate {
-            return Ok(Step::Risk);
-        }
-        stamp.generation = self.control.allocate();
-        self.keep_answer(&mut applied, &stamp);
-        let desired = Arc::new(applied.desired);
-        let live_after = self.put_in_force(&mut live, desired.clone(), &applied.changes, stamp.generation);
-        drop(live);
-        let ticket = self.control.inner.saver.save(desired.clone());
-        let kills = matches!(self.change, Change::Kill(_));
-        let ticket = if kills { either(self.control.save_kills(&desired), ticket) } else { ticket };
-        self.record(&applied.changes, &stamp);
-        let committed = Committed {
-            generation: stamp.generation,
-            saved: false,
-            live: live_after,
-            changes: applied.changes,
-        };
-        Ok(Step::Wait { committed, ticket })
-    }
-
-    /// Waits for the disk, but not for long.
-    async fn saved(&self, committed: Committed, ticket: Ticket) -> Committed {
-        let saved = matches!(tokio::time::timeout(SAFE_WAIT, ticket).await, Ok(Ok(Ok(()))));
-        Committed { saved, ..committed }
-    }
-
-    /// Makes the change after it is on disk, if it still may be made then.
-    async fn toward_candidate(&self) -> Result<Committed, CommitError> {
-        let _turn = self.control.take_turn().await;
-        for _ in 0..REBASES_MAX {
-            let (mut applied, stamp) = {
-                let live = self.control.live();
-                if let Some(before) = self.answered(&live.desired)? {
-                    return Ok(before);
-                }
-                let (applied, mut stamp) = self.apply(&live)?;
-                if applied.is_noop() {
-                    return Ok(self.unchanged(&live, applied));
-                }
-                stamp.generation = self.control.allocate();
-                (applied, stamp)
-            };
-            self.keep_answer(&mut applied, &stamp);
-            let desired = Arc::new(applied.desired);
-            let Some(mut live) = self.control.saved_first(&desired, stamp.generation).await? else {
-                continue;
-            };
-            let live_after = self.put_in_force(&mut live, desired, &applied.changes, stamp.generation);
-            drop(live);
-            self.record(&applied.changes, &stamp);
-            return Ok(Committed {
-                generation: stamp.generation,
-                saved: true,
-                live: live_after,
-                changes: applied.changes,
-            });
-        }
-        Err(CommitError::Busy)
-    }
-
-    /// Applies the change under the next generation number, which is not given out yet.
-    fn apply(&self, live: &Live) -> Result<(Applied, Stamp), Refusal> {
-        let stamp = Stamp {
-            generation: self.control.last_allocated() + 1,
-            time: clock::wall(),
-            actor: self.who.actor.clone(),
-            reason: self.who.reason.clone(),
-        };
-        let facts = |name: &str| live.facts(name);
-        let applied = change::apply(&live.desired, self.change, &facts, &stamp)?;
-        Ok((applied, stamp))
-    }
-
-    fn put_in_force(
-        &self,
-        live: &mut Live,
-        desired: Arc<Desired>,
-        changes: &[Delta],
-        generation: u64,
-    ) -> Duration {
-        let touched: Vec<_> =
-            changes.iter().filter(|delta| delta.changed).map(|delta| delta.service.clone()).collect();
-        live.adopt(desired, &touched);
-        self.control.publish(live, generation);
-        clock::now().saturating_duration_since(self.read_at)
-    }
-
-    fn answered(&self, desired: &Desired) -> Result<Option<Committed>, CommitError> {
-        let Some(key) = self.key else { return Ok(None) };
-        let Some(answer) = desired.answer(&self.who.actor, &key.key) else { return Ok(None) };
-        if answer.digest != key.digest {
-            return Err(CommitError::KeyReused(key.key.clone()));
-        }
-        Ok(Some(Committed {
-            generation: answer.generation,
-            saved: self.control.is_saved(),
-            live: Duration::from_micros(answer.live_us),
-            changes: answer.changes.clone(),
-        }))
-    }
-
-    fn keep_answer(&self, applied: &mut Applied, stamp: &Stamp) {
-        let Some(key) = self.key else { return };
-        let live = clock::now().saturating_duration_since(self.read_at);
-        applied.desired.keep_answer(Answer {
-            key: key.key.clone(),
-            actor: self.who.actor.clone(),
-            digest: key.digest.clone(),
-            time: stamp.time,
-            generation: stamp.generation,
-            live_us: u64::try_from(live.as_micros()).unwrap_or(u64::MAX),
-            changes: applied.changes.clone(),
-        });
-    }
-
-    fn unchanged(&self, live: &Live, applied: Applied) -> Committed {
-        Committed {
-            generation: live.desired.generation,
-            saved: self.control.is_saved(),
-            live: Duration::ZERO,
-            changes: applied.changes,
-        }
-    }
-
-    fn record(&self, changes: &[Delta], stamp: &Stamp) {
-        for delta in changes.iter().filter(|delta| delta.changed) {
-            self.control.record(AuditEntry {
-                time: stamp.time,
-                what: match self.change {
-                    Change::Shift { .. } => "shift",
-                    Change::Kill(_) => "kill",
-                    Change::Arm(_) => "arm",
-                    Change::Deploy { .. } => "deploy",
-                }
-                .to_owned(),
-                generation: stamp.generation,
-                actor: self.who.actor.clone(),
-                claimed: self.who.claimed.clone(),
-                service: Some(delta.service.to_string()),
-                from: Some(before(delta)),
-                to: Some(after(delta)),
-                reason: self.who.reason.clone(),
-            });
-        }
-    }
-}
-
-/// Resolves well when either does, badly when both do not.
-fn either(one: Ticket, other: Ticket) -> Ticket {
-    let (sender, ticket) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        let wait = async |ticket: Ticket| match ticket.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Arc::new(io::Error::other("the saver ended"))),
-        };
-        let (one, other) = (wait(one), wait(other));
-        tokio::pin!(one, other);
-        let outcome = tokio::select! {
-            Ok(()) = &mut one => Ok(()),
-            Ok(()) = &mut other => Ok(()),
-            else => Err(Arc::new(io::Error::other("neither the state nor the kill file could be written"))),
-        };
-        // Whoever does not wait any longer has answered already.
-        let _ = sender.send(outcome);
-    });
-    ticket
-}
-
-fn before(delta: &Delta) -> String {
-    describe(delta, delta.from, delta.lock_before.as_ref().map(|lock| lock.cause))
-}
-
-fn after(delta: &Delta) -> String {
-    let mut text = describe(delta, delta.to, delta.lock.as_ref().map(|lock| lock.cause));
-    if let Some(deployed) = &delta.deployed {
-        let urls: Vec<_> = deployed.endpoints.iter().map(|endpoint| endpoint.url.to_string()).collect();
-        text.push_str(&format!(" at {}", urls.join(", ")));
-        if let Some(version) = &deployed.version {
-            text.push_str(&format!(", version {version}"));
-        }
-    }
-    text
-}
-
-fn describe(delta: &Delta, weight: Weight, lock: Option<Cause>) -> String {
-    let lock = lock.map_or_else(String::new, |cause| format!(", locked ({cause})"));
-    format!("{} {weight}{lock}", delta.candidate)
 }
 
 pub(super) fn by_us(what: &str, generation: u64) -> AuditEntry {

@@ -1,5 +1,6 @@
 //! The control plane: what should be, the one way to change it, and what makes it last.
 
+mod attempt;
 mod change;
 mod checks;
 mod commit;

@@ -1,0 +1,101 @@
+//! The threads beside traffic: one for the admin socket and telemetry, one for health checks and ticks.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::facts::facts;
+use super::phase::Phase;
+use crate::admin::server::{AdminListener, Ties};
+use crate::clock;
+use crate::control::{Control, run_checks};
+use crate::telemetry::{AccessLogHandle, Tallies, control_metrics, listener, page};
+
+/// How often traffic is measured.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a scrape looks at.
+pub(super) struct Watcher {
+    pub(super) control: Control,
+    pub(super) tallies: Arc<Tallies>,
+    pub(super) log: AccessLogHandle,
+    pub(super) metrics: control_metrics::ControlMetrics,
+}
+
+pub(super) fn admin_and_telemetry(
+    admin: AdminListener,
+    ties: Ties,
+    metrics: Option<std::net::TcpListener>,
+    watcher: Watcher,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let serve = async {
+        let ready_phases = phases.clone();
+        let ready: listener::Ready = Arc::new(move || match *ready_phases.borrow() {
+            Phase::Serving => Ok(()),
+            _ => Err("draining".to_owned()),
+        });
+        let rendered: listener::Page = Arc::new(move || {
+            let Watcher { control, tallies, log, metrics } = &watcher;
+            page::render(tallies, &facts(control, log.dropped())) + &metrics.render()
+        });
+        let mut ending = phases.clone();
+        let telemetry = async {
+            match metrics.map(tokio::net::TcpListener::from_std) {
+                Some(Ok(listener)) => {
+                    let ending = async {
+                        let _ = ending.wait_for(|phase| *phase == Phase::Ending).await;
+                    };
+                    listener::serve(listener, rendered, ready, ending).await;
+                }
+                Some(Err(error)) => eprintln!("tidegate: telemetry is not served: {error}"),
+                None => {}
+            }
+        };
+        let admin = async {
+            tokio::select! {
+                served = admin.serve(ties) => {
+                    if let Err(error) = served {
+                        eprintln!("tidegate: the admin socket is not served: {error}");
+                    }
+                }
+                _ = phases.wait_for(|phase| *phase == Phase::Ending) => {}
+            }
+        };
+        tokio::join!(telemetry, admin);
+    };
+    block_on("admin", serve);
+}
+
+pub(super) fn checks_and_ticks(control: Control, seed: u64, mut phases: watch::Receiver<Phase>) {
+    let ticks = async {
+        let mut every = tokio::time::interval(TICK);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            control.tick(clock::now());
+        }
+    };
+    let work = async {
+        tokio::select! {
+            () = run_checks(control.clone(), seed) => {}
+            () = ticks => {}
+            _ = phases.wait_for(|phase| *phase == Phase::Ending) => {}
+        }
+    };
+    block_on("control", work);
+}
+
+fn block_on(name: &str, work: impl Future<Output = ()>) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => eprintln!("tidegate: the {name} thread has no runtime: {error}"),
+    }
+}
+
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
