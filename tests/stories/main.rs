@@ -1,0 +1,7 @@
+//! What Tidegate does for the people around it, each story over real sockets. `tests/soak.rs` tells the long ones.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod kill;
+mod shares;
