@@ -3,5 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin_bad_input;
+mod changes;
+mod cookie;
 mod kill;
 mod shares;

@@ -94,9 +94,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stream.flush().await
     }
 
-    /// Writes a request and reads its answer.
+    /// Writes a request and reads its answer, which may come before all was written.
     pub async fn ask(&mut self, request: &[u8]) -> io::Result<Message> {
-        self.write(request).await?;
+        // Whoever refuses a request need not read it to its end.
+        drop(self.write(request).await);
         self.answer().await
     }
 
