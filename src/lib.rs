@@ -4,7 +4,8 @@
 //! The modules form layers; ARCHITECTURE.md draws them, and `tests/layers.rs` holds them. In short:
 //! [`traffic`] decides purely which variant a visitor gets; [`routing`] is the immutable table that
 //! [`control`] publishes and [`proxy`] reads; [`telemetry`] is where the proxy counts and control
-//! looks; [`admin`], [`config`] and [`cli`] are the edges; [`app`] puts the parts together.
+//! looks; [`admin`], [`config`] and [`cli`] are the edges; [`app`] puts the parts together,
+//! and [`demo`] shows them.
 
 pub mod admin;
 pub mod app;
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod proxy;
 pub mod routing;
 pub mod store;

@@ -438,8 +438,8 @@ fn flags_win_over_the_file() {
         listen: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
         threads: std::num::NonZeroUsize::new(3),
         state: Some("state".into()),
-        admin_socket: Some("a.sock".into()),
-        admin_group: Some("web".to_owned()),
+        socket: Some("a.sock".into()),
+        group: Some("web".to_owned()),
         telemetry: Some("off".to_owned()),
         access_log: Some("all".to_owned()),
     };

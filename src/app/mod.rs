@@ -9,5 +9,5 @@ mod facts;
 mod run;
 mod running;
 
-pub use run::{RunError, RunOptions, run};
+pub use run::{RunError, RunOptions, listen_for_signals, run};
 pub use running::{Extras, Running, Source, StartError};

@@ -59,8 +59,9 @@ fn announce(running: &Running, services: usize) {
     );
 }
 
-/// Signals have a thread of their own, so that the second one is heard while the first is being obeyed.
-fn listen_for_signals(running: &Running) -> Result<(), StartError> {
+/// TERM and INT drain, a second one ends at once, HUP reloads. Signals have a thread of their own, so that the
+/// second one is heard while the first is being obeyed.
+pub fn listen_for_signals(running: &Running) -> Result<(), StartError> {
     let system = |what| move |source| StartError::System { what, source };
     let (stop, reload) = (running.stopper(), running.reloader());
     let runtime =

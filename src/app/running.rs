@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::descriptors;
 use super::facts::facts;
-use crate::admin::api::{BreakRequest, Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
-use crate::admin::server::{AdminError, AdminListener, Ties};
+use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
+use crate::admin::server::{AdminError, AdminListener, Break, Ties};
 use crate::clock;
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::control::{self, Control, Opened, Who, run_checks};
@@ -45,7 +45,7 @@ pub struct Extras {
     /// Where the configuration came from; without it, a reload is refused.
     pub source: Option<Source>,
     /// The demo's: makes green misbehave.
-    pub breaks: Option<Box<dyn Fn(BreakRequest) -> Result<(), Problem> + Send + Sync>>,
+    pub breaks: Option<Break>,
 }
 
 /// Why it does not start.
@@ -125,6 +125,7 @@ impl Running {
             Some(keys) => keys,
             None => own_keys(&opened)?,
         };
+        let keys = Arc::new(ArcSwap::from_pointee(keys));
         // Before there are threads, because it narrows the umask for a moment.
         let admin_listener = AdminListener::bind(&admin.socket, admin.group.as_deref())?;
         let metrics_listener = telemetry.address.map(bind).transpose()?;
@@ -155,6 +156,7 @@ impl Running {
         let reloader = Arc::new(Reloader {
             control: control.clone(),
             live,
+            keys: keys.clone(),
             source: extras.source,
             fixed: Fixed::of(&proxy_settings, &control_settings.state, &admin, &telemetry),
             drift: Mutex::default(),
@@ -423,6 +425,7 @@ fn unavailable(why: &str) -> Problem {
 struct Reloader {
     control: Control,
     live: Arc<ArcSwap<LiveSettings>>,
+    keys: Arc<ArcSwap<Keys>>,
     source: Option<Source>,
     fixed: Fixed,
     drift: Mutex<Vec<String>>,
@@ -455,6 +458,10 @@ impl Reloader {
         } else {
             let reloaded = self.control.reload(config.control.services, &who).await?;
             self.live.store(Arc::new(config.proxy.live));
+            // Without keys in the file, the generated ones stay: nothing else could verify the cookies out there.
+            if let Some(keys) = config.cookie.keys {
+                self.keys.store(Arc::new(keys));
+            }
             *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = waits.clone();
             reloaded
         };

@@ -34,7 +34,7 @@ pub(super) struct ConfigFile {
     pub(super) telemetry: Option<Written<TelemetryAddress>>,
     /// The access log.
     pub(super) access_log: Option<AccessLogFile>,
-    /// The state folder. Default /var/lib/tidegate.
+    /// The state folder. Default /var/lib/tidegate for root, ~/.local/state/tidegate for others.
     pub(super) state: Option<Written<PathBuf>>,
     /// The visitor cookie.
     pub(super) cookie: Option<CookieFile>,
@@ -73,7 +73,8 @@ pub(super) struct TrustedProxiesFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdminFile {
-    /// The unix socket. Default /run/tidegate/admin.sock.
+    /// The unix socket. Default /run/tidegate/admin.sock for root; for others tidegate/admin.sock in the runtime folder, or
+    /// admin.sock in /tmp/tidegate-UID.
     pub(super) socket: Option<Written<PathBuf>>,
     /// The group that may use it. Default: only the user that Tidegate runs as, and root.
     pub(super) group: Option<Written<String>>,

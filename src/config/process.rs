@@ -24,6 +24,8 @@ use crate::traffic::{Key, Keys, Weight};
 
 const LISTEN: &str = ":8080";
 const STATE: &str = "/var/lib/tidegate";
+/// Below a user's home, by the XDG Base Directory Specification.
+const STATE_AT_HOME: &str = ".local/state";
 const DRAIN: Duration = Duration::from_secs(30);
 const SAMPLED: Option<Weight> = Weight::from_percent(1);
 const THREADS_MAX: usize = 1024;
@@ -51,8 +53,19 @@ pub(super) fn proxy(findings: &mut Findings, file: &mut ConfigFile, flags: &Over
 }
 
 pub(super) fn state(findings: &mut Findings, file: &ConfigFile, base: &Path, flags: &Overrides) -> PathBuf {
-    let configured = base.join(findings.read_or("", "state", file.state.as_ref(), STATE.into()));
+    let configured = base.join(findings.read_or("", "state", file.state.as_ref(), default_state()));
     flags.state.clone().unwrap_or(configured)
+}
+
+/// `/var/lib/tidegate` for root; for others `$XDG_STATE_HOME/tidegate` or `~/.local/state/tidegate`.
+fn default_state() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return STATE.into();
+    }
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_STATE_HOME")
+        .or_else(|| Some(folder("HOME")?.join(STATE_AT_HOME)))
+        .map_or_else(|| STATE.into(), |home| home.join("tidegate"))
 }
 
 pub(super) fn admin(
@@ -67,11 +80,11 @@ pub(super) fn admin(
             base.join(findings.read_or("admin", "socket", admin.socket.as_ref(), settings.socket));
         settings.group = admin.group.as_ref().and_then(|group| findings.read("admin.group", group));
     }
-    if let Some(socket) = &flags.admin_socket {
+    if let Some(socket) = &flags.socket {
         settings.socket.clone_from(socket);
     }
-    if flags.admin_group.is_some() {
-        settings.group.clone_from(&flags.admin_group);
+    if flags.group.is_some() {
+        settings.group.clone_from(&flags.group);
     }
     settings
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::Problem;
+use crate::admin::socket::default_socket;
 use crate::control::ControlSettings;
 use crate::proxy::ProxySettings;
 use crate::telemetry::AccessLogSettings;
@@ -30,20 +31,15 @@ pub struct Config {
 /// The admin socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Where it is; default `/run/tidegate/admin.sock`.
+    /// Where it is; default `/run/tidegate/admin.sock` for root, else in the user's runtime folder.
     pub socket: PathBuf,
     /// The group that may use it; by default nobody but the process' own user and root.
     pub group: Option<String>,
 }
 
-impl AdminSettings {
-    /// Where the socket is unless something else is asked for.
-    pub const SOCKET: &'static str = "/run/tidegate/admin.sock";
-}
-
 impl Default for AdminSettings {
     fn default() -> Self {
-        Self { socket: Self::SOCKET.into(), group: None }
+        Self { socket: default_socket(), group: None }
     }
 }
 
@@ -81,10 +77,10 @@ pub struct Overrides {
     pub threads: Option<NonZeroUsize>,
     /// `--state`, relative to the working directory.
     pub state: Option<PathBuf>,
-    /// `--admin-socket`, relative to the working directory.
-    pub admin_socket: Option<PathBuf>,
-    /// `--admin-group`.
-    pub admin_group: Option<String>,
+    /// `--socket`, relative to the working directory.
+    pub socket: Option<PathBuf>,
+    /// `--group`.
+    pub group: Option<String>,
     /// `--telemetry`: an address, or `off`.
     pub telemetry: Option<String>,
     /// `--access-log`: `off`, `sampled` or `all`.

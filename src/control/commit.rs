@@ -36,7 +36,7 @@ const SAFE_WAIT: Duration = Duration::from_secs(1);
 /// How long a change toward the candidate waits for the disk before it is given up.
 const RISK_WAIT: Duration = Duration::from_secs(30);
 /// How often a change toward the candidate starts over because others came in between.
-const REBASES_MAX: usize = 16;
+pub(super) const REBASES_MAX: usize = 16;
 
 /// Who wants a change, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -404,13 +404,27 @@ impl Control {
         self.inner.allocated.load(Ordering::Acquire)
     }
 
-    pub(super) fn propose(&self, desired: Arc<Desired>) -> Ticket {
-        self.inner.saver.propose(desired)
-    }
-
-    /// Overrules a proposal that may be on disk and is not going to be in force.
-    pub(super) fn withdraw(&self) {
+    /// Waits until a state that is not in force is on disk; then what is in force may be replaced by it under
+    /// the generation it was made for. `None` if somebody came in between: what is on disk is not what will
+    /// be in force, so look again.
+    pub(super) async fn saved_first(
+        &self,
+        desired: &Arc<Desired>,
+        generation: u64,
+    ) -> Result<Option<MutexGuard<'_, Live>>, CommitError> {
+        let saved = match tokio::time::timeout(RISK_WAIT, self.inner.saver.propose(desired.clone())).await {
+            Ok(Ok(outcome)) => outcome.map_err(CommitError::NotSaved),
+            Ok(Err(_)) | Err(_) => Err(CommitError::DiskTimeout),
+        };
+        if saved.is_ok() {
+            let live = self.live();
+            if self.last_allocated() == generation {
+                return Ok(Some(live));
+            }
+        }
+        // The proposal may be on disk and is not going to be in force: what is in force overrules it.
         drop(self.inner.saver.save(self.desired()));
+        saved.map(|()| None)
     }
 
     pub(super) fn publish(&self, live: &mut Live, generation: u64) {
@@ -506,25 +520,9 @@ impl Attempt<'_> {
             };
             self.keep_answer(&mut applied, &stamp);
             let desired = Arc::new(applied.desired);
-            let ticket = self.control.propose(desired.clone());
-            match tokio::time::timeout(RISK_WAIT, ticket).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => {
-                    self.control.withdraw();
-                    return Err(CommitError::NotSaved(error));
-                }
-                Ok(Err(_)) | Err(_) => {
-                    self.control.withdraw();
-                    return Err(CommitError::DiskTimeout);
-                }
-            }
-            let mut live = self.control.live();
-            if self.control.last_allocated() != stamp.generation {
-                // Somebody came in between. What is on disk is not what will be in force: look again.
-                drop(live);
-                self.control.withdraw();
+            let Some(mut live) = self.control.saved_first(&desired, stamp.generation).await? else {
                 continue;
-            }
+            };
             let live_after = self.put_in_force(&mut live, desired, &applied.changes, stamp.generation);
             drop(live);
             self.record(&applied.changes, &stamp);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::commit::{CommitError, Control, StartError, Who, by_us, matcher};
+use super::commit::{CommitError, Control, REBASES_MAX, StartError, Who, by_us, matcher};
 use super::desired::{Changed, Desired, ServiceState};
 use super::live::places;
 use super::recovery::first_state;
@@ -55,28 +55,15 @@ impl Control {
         let configs: Vec<_> = configs.into_iter().map(Arc::new).collect();
         let matcher = matcher(&configs)?;
         let _turn = self.take_turn().await;
-        loop {
+        for _ in 0..REBASES_MAX {
             let (desired, generation) = {
                 let live = self.live();
                 let generation = self.allocate();
                 (Arc::new(self.reloaded_state(&live.desired, &configs, generation)), generation)
             };
-            match self.propose(desired.clone()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    self.withdraw();
-                    return Err(CommitError::NotSaved(error).into());
-                }
-                Err(_) => return Err(CommitError::DiskTimeout.into()),
-            }
-            let mut live = self.live();
-            if self.last_allocated() != generation {
-                drop(live);
-                self.withdraw();
-                continue;
-            }
+            let Some(mut live) = self.saved_first(&desired, generation).await? else { continue };
             let old: Vec<_> = live.configs().cloned().collect();
-            live.configure(configs.clone(), matcher, desired.clone());
+            live.configure(configs.clone(), matcher.clone(), desired.clone());
             self.publish(&mut live, generation);
             drop(live);
             let reloaded = Reloaded { changes: changes(&old, &configs), drift: drift_of(&desired, &configs) };
@@ -93,6 +80,7 @@ impl Control {
             metrics::counter!(names::COMMITS.name, "kind" => "reload").increment(1);
             return Ok(reloaded);
         }
+        Err(CommitError::Busy.into())
     }
 
     /// Where the state in force differs from the configuration in force, for one service.

@@ -51,21 +51,19 @@ impl Saver {
     ) -> io::Result<Self> {
         let saver = Self { states: Arc::default(), kills: Arc::default(), threads: Mutex::default() };
         let mut clean_stop = false;
-        let write_state: Box<dyn FnMut(&Arc<Desired>, bool) -> io::Result<()> + Send> =
-            Box::new(move |desired, last| {
-                clean_stop |= last;
-                let allocated = allocated.load(Ordering::Acquire).max(desired.generation);
-                let ceiling = if clean_stop { allocated } else { allocated + GENERATIONS_AHEAD };
-                let begun = clock::now();
-                let written = states(&desired.to_bytes(ceiling));
-                let result = if written.is_ok() { "ok" } else { "error" };
-                metrics::counter!(names::SAVES.name, "result" => result).increment(1);
-                metrics::histogram!(names::SAVE_DURATION.name).record(clock::now() - begun);
-                written
-            });
+        let write_state: Write<Arc<Desired>> = Box::new(move |desired, last| {
+            clean_stop |= last;
+            let allocated = allocated.load(Ordering::Acquire).max(desired.generation);
+            let ceiling = if clean_stop { allocated } else { allocated + GENERATIONS_AHEAD };
+            let begun = clock::now();
+            let written = states(&desired.to_bytes(ceiling));
+            let result = if written.is_ok() { "ok" } else { "error" };
+            metrics::counter!(names::SAVES.name, "result" => result).increment(1);
+            metrics::histogram!(names::SAVE_DURATION.name).record(clock::now() - begun);
+            written
+        });
         let mut kills = kills;
-        let write_kills: Box<dyn FnMut(&Vec<u8>, bool) -> io::Result<()> + Send> =
-            Box::new(move |payload, _| kills(payload));
+        let write_kills: Write<Vec<u8>> = Box::new(move |payload, _| kills(payload));
         let quiet: OnChange = Box::new(|_| {});
         let mut threads = saver.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.push(spawn("saver", saver.states.clone(), write_state, on_change)?);
@@ -206,6 +204,7 @@ impl<T: Clone> Queue<T> {
     }
 }
 
+/// Writes an item; `true` for the last one before the end.
 type Write<T> = Box<dyn FnMut(&T, bool) -> io::Result<()> + Send>;
 
 fn spawn<T: Clone + Send + 'static>(

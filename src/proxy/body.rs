@@ -144,7 +144,7 @@ impl Drop for ClientBody {
 pub(super) struct AnswerBody {
     content: Content,
     /// Last, so that the client's next deadline starts when all else is over.
-    _turn: Turn,
+    turn: Turn,
 }
 
 #[derive(Debug)]
@@ -158,6 +158,7 @@ struct Forwarded {
     inner: ResponseBody,
     lease: Option<Lease<RequestBody>>,
     ongoing: Option<Ongoing>,
+    is_complete: bool,
 }
 
 /// Why an answer ends before its end.
@@ -171,7 +172,7 @@ pub(super) enum AnswerBodyError {
 
 impl AnswerBody {
     pub(super) fn own(text: Bytes, turn: Turn) -> Self {
-        Self { content: Content::Own(Some(text).filter(|text| !text.is_empty())), _turn: turn }
+        Self { content: Content::Own(Some(text).filter(|text| !text.is_empty())), turn }
     }
 
     pub(super) fn forwarded(
@@ -181,16 +182,17 @@ impl AnswerBody {
         turn: Turn,
     ) -> Self {
         let exchange = ongoing.exchange();
-        let mut forwarded = Forwarded { inner, lease: Some(lease), ongoing: None };
+        let mut forwarded = Forwarded { inner, lease: Some(lease), ongoing: None, is_complete: false };
         if forwarded.inner.is_end_stream() {
             exchange.waiting.set(Waiting::No);
             forwarded.ongoing = Some(ongoing);
             forwarded.finish();
+            turn.needs_reset(false);
         } else {
             exchange.waiting.set(Waiting::Client(clock::now()));
             forwarded.ongoing = Some(ongoing);
         }
-        Self { content: Content::Forwarded(Box::new(forwarded)), _turn: turn }
+        Self { content: Content::Forwarded(Box::new(forwarded)), turn }
     }
 }
 
@@ -202,9 +204,16 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>> {
-        match &mut self.content {
+        let me = &mut *self;
+        match &mut me.content {
             Content::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Content::Forwarded(forwarded) => forwarded.poll_frame(cx),
+            Content::Forwarded(forwarded) => {
+                let polled = forwarded.poll_frame(cx);
+                if forwarded.is_complete {
+                    me.turn.needs_reset(false);
+                }
+                polled
+            }
         }
     }
 
@@ -267,6 +276,7 @@ impl Forwarded {
         if let (Some(lease), None) = (self.lease.take(), lapsed) {
             lease.give_back(clock::now());
         }
+        self.is_complete = true;
         self.ongoing = None;
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Client {
     /// How long the client may take over a piece of a body; as the service of its latest request says.
     pub(super) body_idle: Cell<Duration>,
     /// Close with a reset: the end of the stream would be taken for the end of the response.
-    pub(super) ends_with_reset: Cell<bool>,
+    ends_with_reset: Cell<bool>,
     /// For the executor: the stream whose handler was made last.
     pub(super) stream: RefCell<Option<Rc<Attention>>>,
     open: Cell<u32>,
@@ -108,6 +108,14 @@ impl Client {
 /// While one exists the client waits for us.
 #[derive(Debug)]
 pub(super) struct Turn(Rc<Client>);
+
+impl Turn {
+    /// Whether the connection has to end with a reset if it ended now: with HTTP/1.0 a mere end would be
+    /// taken for the end of the answer.
+    pub(super) fn needs_reset(&self, needs: bool) {
+        self.0.ends_with_reset.set(needs);
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use super::client::{Client, ClientSocket, Deadline};
 use super::exchange::Attention;
 use super::handler::handle;
+use super::worker::Worker;
 use crate::clock;
 
 /// RFC 9113 §3.4.
@@ -43,9 +44,7 @@ const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/pl
 
 /// Serves a connection to its end.
 pub(super) async fn serve(client: Rc<Client>, stream: TcpStream, accepted: Instant) {
-    let worker = client.worker.clone();
-    let number = worker.clients.join(client.attention.clone());
-    worker.tally.connection_opened();
+    let _presence = Presence::of(&client);
     let mut timer = Box::pin(sleep_until(accepted + client.live.timeouts.handshake));
     if let Some((first, is_http2)) = first_bytes(&client, &stream, timer.as_mut()).await {
         let socket = ClientSocket::new(stream, first, client.clone());
@@ -55,8 +54,28 @@ pub(super) async fn serve(client: Rc<Client>, stream: TcpStream, accepted: Insta
             serve_http1(client, socket, timer.as_mut()).await;
         }
     }
-    worker.tally.connection_closed();
-    worker.clients.leave(number);
+}
+
+/// A client counts as connected until this is dropped, in whatever way its connection ends.
+struct Presence {
+    worker: Rc<Worker>,
+    number: usize,
+}
+
+impl Presence {
+    fn of(client: &Client) -> Self {
+        let worker = client.worker.clone();
+        let number = worker.clients.join(client.attention.clone());
+        worker.tally.connection_opened();
+        Self { worker, number }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.worker.tally.connection_closed();
+        self.worker.clients.leave(self.number);
+    }
 }
 
 fn sleep_until(at: Instant) -> Sleep {

@@ -81,7 +81,12 @@ impl Refusal {
     const fn closes(self) -> bool {
         matches!(
             self,
-            Self::Bad(_) | Self::SlowBody | Self::BrokenBody | Self::BodyTooLarge | Self::TooManyFields
+            Self::Bad(_)
+                | Self::Method
+                | Self::SlowBody
+                | Self::BrokenBody
+                | Self::BodyTooLarge
+                | Self::TooManyFields
         )
     }
 

@@ -298,3 +298,65 @@ impl Drop for Ongoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{ServiceSlot, Tallies};
+    use crate::traffic::Reason;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn exchange(arrived: Instant) -> Exchange {
+        Exchange::start(Begun {
+            tally: Tallies::new(1).worker(0).service(ServiceSlot(0)),
+            slot: 0,
+            assigned: Assignment { variant: Variant::Green, reason: Reason::Draw },
+            generation: 1,
+            method: MethodLabel::Post,
+            arrived,
+            patience: Patience { first_byte: 4 * SECOND, body_idle: 6 * SECOND },
+            attention: Rc::default(),
+            note: None,
+        })
+    }
+
+    #[test]
+    fn who_is_waited_for_decides_which_deadline_counts() {
+        #[track_caller]
+        fn check(waiting: fn(Instant) -> Waiting, uploading: bool, seconds: u32, expected: Option<Lapse>) {
+            let start = clock::now();
+            let exchange = exchange(start);
+            exchange.waiting.set(waiting(start));
+            exchange.uploading.set(uploading.then_some(start));
+            exchange.look_at_deadlines(start + seconds * SECOND);
+            assert_eq!(exchange.lapse(), expected);
+        }
+        check(|_| Waiting::No, false, 1000, None);
+        check(Waiting::FirstByte, false, 3, None);
+        check(Waiting::FirstByte, false, 4, Some(Lapse::FirstByte));
+        check(Waiting::FirstByte, true, 5, None);
+        check(Waiting::FirstByte, true, 6, Some(Lapse::Client));
+        check(Waiting::Endpoint, false, 5, None);
+        check(Waiting::Endpoint, false, 6, Some(Lapse::Endpoint));
+        check(Waiting::Client, false, 6, Some(Lapse::Client));
+    }
+
+    #[test]
+    fn an_exchange_is_cut_at_its_time_and_ended_only_after_its_head() {
+        let start = clock::now();
+        let exchange = exchange(start);
+        exchange.cut_at(start + SECOND);
+        exchange.cut_at(start);
+        exchange.look_at_deadlines(start);
+        assert_eq!(exchange.lapse(), None);
+        exchange.look_at_deadlines(start + SECOND);
+        assert_eq!((exchange.lapse(), exchange.attention.is_ended()), (Some(Lapse::Cut), false));
+
+        let exchange = self::exchange(start);
+        exchange.tell(200, None, true);
+        exchange.cut_at(start);
+        exchange.look_at_deadlines(start);
+        assert!(exchange.attention.is_ended());
+    }
+}

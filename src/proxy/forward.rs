@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response};
 
 use super::body::{RequestBody, RequestBodyError};
@@ -204,7 +204,8 @@ async fn send(
         // The endpoint may have answered in the same moment; its answer is worth more.
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(match result {
-                Ok(sent) => Outcome::Answered(sent),
+                Ok(sent) if is_sound(&sent.response) => Outcome::Answered(sent),
+                Ok(_) => Outcome::Lost(UpstreamError::Protocol),
                 Err(failed) => match (failed.unsent, failed.kind) {
                     (Some(request), _) => Outcome::Unsent(request),
                     (None, SendErrorKind::Reset) => Outcome::Lost(UpstreamError::Reset),
@@ -228,6 +229,13 @@ async fn send(
     .await;
     exchange.waiting.set(Waiting::No);
     outcome
+}
+
+/// Not a change of protocol that nobody asked for, and not of two lengths (RFC 9112 §6.3).
+fn is_sound(response: &Response<ResponseBody>) -> bool {
+    let headers = response.headers();
+    let has_two_lengths = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
+    !response.status().is_informational() && !has_two_lengths
 }
 
 fn body_refusal(fault: Option<RequestBodyError>) -> Refusal {

@@ -67,7 +67,6 @@ pub(super) async fn handle(
     let exchange = passage.ongoing.exchange().clone();
     let settings = &view.service.settings;
     client.body_idle.set(settings.timeouts.body_idle);
-    client.ends_with_reset.set(false);
     let forwarded = match check_length(&head.headers, &settings.limits) {
         Err(refusal) => Err(refusal),
         Ok(()) => {
@@ -107,7 +106,8 @@ fn begin(
     worker.table(|table| {
         let service = table.route(target.host.as_ref(), &target.path).ok_or(Refusal::NoService)?;
         let view = worker.view(service);
-        let means = Means { keys: &worker.keys, random: &mut worker.random.borrow_mut(), now: worker.wall() };
+        let keys = worker.keys.borrow();
+        let means = Means { keys: &keys, random: &mut worker.random.borrow_mut(), now: worker.wall() };
         let decision = decide(service, &view.names, head, origin, means, |ignored| match ignored {
             Ignored::Cookie(error) => worker.tally.cookie_ignored(error),
             Ignored::Override => worker.tally.override_refused(),
@@ -190,7 +190,7 @@ fn pass_on(
         head.headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(variant.as_str()));
     }
     // HTTP/1.0 knows the end of such a body only by the end of the connection.
-    client.ends_with_reset.set(version == Version::HTTP_10);
+    turn.needs_reset(version == Version::HTTP_10);
     head.version = Version::HTTP_11;
     Response::from_parts(head, AnswerBody::forwarded(body, answered.lease, ongoing, turn))
 }
@@ -206,14 +206,14 @@ fn set_cookies(
     origin: Origin,
     headers: &mut HeaderMap,
 ) {
-    let (keys, names, is_https) = (&client.worker.keys, &view.names, origin.is_https);
+    let (keys, names, is_https) = (client.worker.keys.borrow(), &view.names, origin.is_https);
     if let Some(cookie) = decision.visitor_cookie {
         let name = names.visitor(is_https);
-        cookies::set(headers, name, cookie.seal(keys, name), VisitorCookie::MAX_AGE, is_https);
+        cookies::set(headers, name, cookie.seal(&keys, name), VisitorCookie::MAX_AGE, is_https);
     }
     if let Some(cookie) = decision.ratchet_cookie {
         let name = names.ratchet(is_https);
-        cookies::set(headers, name, cookie.seal(keys, name), RatchetCookie::MAX_AGE, is_https);
+        cookies::set(headers, name, cookie.seal(&keys, name), RatchetCookie::MAX_AGE, is_https);
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Shared {
     pub table: Arc<ArcSwap<Table>>,
     /// What a reload may change.
     pub live: Arc<ArcSwap<LiveSettings>>,
-    /// They sign cookies.
-    pub keys: Keys,
+    /// They sign cookies. Workers notice new ones within a second.
+    pub keys: Arc<ArcSwap<Keys>>,
     /// Where requests are counted; one worker for each of the settings' threads.
     pub tallies: Arc<Tallies>,
     /// Where requests are logged.

@@ -32,13 +32,15 @@ const JITTER: f64 = 0.25;
 
 /// A worker thread's own things.
 pub(super) struct Worker {
-    pub(super) keys: Keys,
+    /// As of the last beat.
+    pub(super) keys: RefCell<Arc<Keys>>,
     pub(super) tally: WorkerTally,
     pub(super) access_log: AccessLogHandle,
     pub(super) random: RefCell<fastrand::Rng>,
     pub(super) exchanges: Registry<Rc<Exchange>>,
     pub(super) clients: Registry<Rc<Attention>>,
     pub(super) is_draining: Cell<bool>,
+    newest_keys: Arc<ArcSwap<Keys>>,
     live: Arc<ArcSwap<LiveSettings>>,
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     views: RefCell<Vec<Option<Rc<ServiceView>>>>,
@@ -64,7 +66,8 @@ impl Worker {
             None => fastrand::Rng::with_seed(getrandom::u64().unwrap_or(now.as_millis())),
         };
         Self {
-            keys: shared.keys,
+            keys: RefCell::new(shared.keys.load_full()),
+            newest_keys: shared.keys,
             tally: shared.tallies.worker(index),
             access_log: shared.access_log,
             random: RefCell::new(random),
@@ -146,6 +149,7 @@ impl Worker {
     /// Looks after what no request does: time, deadlines, kills, old tables, idle connections.
     pub(super) fn beat(&self, now: Instant, wall: Timestamp) {
         self.wall.set(wall);
+        self.keys.replace(self.newest_keys.load_full());
         let generation = self.table(Table::generation);
         if self.beaten.replace(generation) != generation {
             self.turn_to_new_table(now);

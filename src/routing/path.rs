@@ -146,11 +146,7 @@ mod tests {
     fn paths_are_compared_normalised_or_refused() {
         #[track_caller]
         fn check(path: &str, expected: Result<&str, PathError>) {
-            assert_eq!(
-                normalise(path).as_deref(),
-                expected.as_ref().copied().map_err(|error| error),
-                "{path:?}"
-            );
+            assert_eq!(normalise(path).as_deref(), expected.as_ref().copied(), "{path:?}");
         }
         check("/", Ok("/"));
         check("/shop/cart", Ok("/shop/cart"));

@@ -175,7 +175,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Who is told which facts about the assignment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tell {
     /// The endpoint gets `X-Tidegate-Variant`; default true.
     pub endpoint_variant: bool,
@@ -183,6 +183,12 @@ pub struct Tell {
     pub endpoint_visitor: bool,
     /// The client gets `X-Tidegate-Variant`; default false.
     pub client_variant: bool,
+}
+
+impl Default for Tell {
+    fn default() -> Self {
+        Self { endpoint_variant: true, endpoint_visitor: false, client_variant: false }
+    }
 }
 
 /// Deadlines of a request on its way to an endpoint.

@@ -10,4 +10,4 @@ mod routes;
 mod status;
 
 pub use listener::{AdminError, AdminListener};
-pub use routes::{Reload, Stop, Ties};
+pub use routes::{Break, Reload, Stop, Ties};

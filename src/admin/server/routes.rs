@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -56,7 +57,7 @@ pub struct Ties {
     /// The control plane.
     pub control: Control,
     /// For testers' cookies.
-    pub keys: Keys,
+    pub keys: Arc<ArcSwap<Keys>>,
     /// The host's name.
     pub host: String,
     /// When the process started.
@@ -298,6 +299,7 @@ async fn tester_cookie(
         return Err(problem(ProblemKind::Invalid, "a tester's cookie is for 1 s to 7 days"));
     }
     let who = peer.who(claimed, None)?;
+    let keys = ties.keys.load();
     let expires = Timestamp::from_millis(clock::wall().as_millis() + seconds * 1000);
     let cookie = OverrideCookie { variant, expires };
     let name_on_http = format!("{}{name}", OverrideCookie::NAME_PREFIX);
@@ -313,8 +315,8 @@ async fn tester_cookie(
         ..Event::default()
     });
     Ok(Json(OverrideAnswer {
-        value: cookie.seal(&ties.keys, &name_on_http),
-        https_value: cookie.seal(&ties.keys, &name_on_https),
+        value: cookie.seal(&keys, &name_on_http),
+        https_value: cookie.seal(&keys, &name_on_https),
         name: name_on_http,
         https_name: name_on_https,
         expires,

@@ -1,1 +1,17 @@
-//! Stories over real sockets.
+//! Stories over real sockets: a proxy, origins that do exactly what a test says, and clients that look at
+//! every byte.
+
+mod client;
+mod deadlines;
+mod endings;
+mod faults;
+mod forwarding;
+mod gate;
+mod http2;
+mod origin;
+mod refusals;
+mod visitors;
+
+use client::{Answer, Session, get, request};
+use gate::{Gate, gate};
+use origin::{Origin, answer, origin};

@@ -1,0 +1,139 @@
+//! Why a call did not succeed, by whose fault.
+
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::admin::api::Problem;
+
+/// Why a call did not succeed.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("{}", not_running(tried))]
+    NotRunning {
+        /// Where somebody could have listened.
+        tried: Vec<PathBuf>,
+    },
+    /// Somebody listens, but not to us.
+    #[error("no permission on {}: join group tidegate, or sudo", socket.display())]
+    NoPermission {
+        /// Where.
+        socket: PathBuf,
+    },
+    /// More than one daemon could be meant.
+    #[error("{}", several(sockets))]
+    Several {
+        /// Where they listen.
+        sockets: Vec<PathBuf>,
+    },
+    /// The daemon understood, and refused.
+    #[error("{}", problem.error)]
+    Refused {
+        /// Why, without control characters.
+        problem: Problem,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// No answer in time. A change may have been made or not.
+    #[error(
+        "{} did not answer within {after:?}; whether anything was done is unknown, see `tidegate status`",
+        socket.display()
+    )]
+    TimedOut {
+        /// Where.
+        socket: PathBuf,
+        /// After how long.
+        after: Duration,
+    },
+    /// The socket could not be used.
+    #[error("connect to {}", socket.display())]
+    Socket {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke, or whoever listens does not speak HTTP.
+    #[error("{} broke off", socket.display())]
+    BrokeOff {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: hyper::Error,
+    },
+    /// An answer that is not one of the admin API's: somebody else listens, or another version.
+    #[error("{} does not answer as tidegate does", socket.display())]
+    NotUnderstood {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An answer longer than any that the admin API gives.
+    #[error("{} answers with more than {max} bytes", socket.display())]
+    TooLong {
+        /// Where.
+        socket: PathBuf,
+        /// How much is read at most.
+        max: usize,
+    },
+    /// A request that cannot be sent.
+    #[error("the request cannot be sent: is there a control character in it?")]
+    NotSendable(#[source] http::Error),
+    /// A request that cannot be written as JSON.
+    #[error("the request cannot be written")]
+    NotWritten(#[source] serde_json::Error),
+    /// The operating system has no resources left for us.
+    #[error("start")]
+    Start(#[source] io::Error),
+}
+
+impl ClientError {
+    pub(super) fn unreachable(socket: &Path, source: io::Error) -> Self {
+        let socket = socket.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::NoPermission { socket },
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+                Self::NotRunning { tried: vec![socket] }
+            }
+            _ => Self::Socket { socket, source },
+        }
+    }
+}
+
+fn not_running(tried: &[PathBuf]) -> String {
+    let mut text = "tidegate is not running: nobody answers on".to_owned();
+    match tried {
+        [one] => _ = write!(text, " {}", one.display()),
+        many => many.iter().for_each(|socket| _ = write!(text, "\n  {}", socket.display())),
+    }
+    text + "\nstart it with `tidegate run -c FILE` or `tidegate demo`, or name its socket with --socket"
+}
+
+fn several(sockets: &[PathBuf]) -> String {
+    let mut text = "more than one tidegate may be meant; repeat the command with one of".to_owned();
+    for socket in sockets {
+        _ = write!(text, "\n  --socket {}", socket.display());
+    }
+    text
+}
+
+/// `text` without anything that a terminal would obey: control characters are left out, line breaks and
+/// tabs become spaces, and so do the marks that reverse the direction of writing.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .filter_map(|c| match c {
+            '\n' | '\t' | '\u{2028}' | '\u{2029}' => Some(' '),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => None,
+            c if c.is_control() => None,
+            c => Some(c),
+        })
+        .collect()
+}

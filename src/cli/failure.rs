@@ -1,0 +1,89 @@
+//! How a command ends when it does not succeed.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::admin::api::ProblemKind;
+use crate::admin::client::ClientError;
+use crate::app::RunError;
+use crate::config::ConfigError;
+
+/// Why a command did not succeed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The daemon, or the way to it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The daemon did not run to its proper end.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// What was typed.
+    #[error("{0}")]
+    Usage(String),
+    /// Something that was waited for.
+    #[error("{0}")]
+    NotInTime(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+    /// Reading or writing, most often of standard output.
+    #[error("input or output")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// 1 failed · 2 usage or invalid · 3 conflict or locked · 4 not in time · 5 daemon not reachable.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Config(_) => 2,
+            // A port in use, a folder that cannot be written: the configuration does not fit this machine.
+            Self::Run(RunError::Config(_) | RunError::Start(_)) => 2,
+            Self::Failed(_) | Self::Output(_) | Self::Run(RunError::NotSaved) => 1,
+            Self::NotInTime(_) => 4,
+            Self::Client(error) => match error {
+                ClientError::NotRunning { .. }
+                | ClientError::NoPermission { .. }
+                | ClientError::Socket { .. } => 5,
+                ClientError::Several { .. } | ClientError::NotSendable(_) => 2,
+                ClientError::TimedOut { .. } => 4,
+                ClientError::BrokeOff { .. }
+                | ClientError::NotUnderstood { .. }
+                | ClientError::TooLong { .. }
+                | ClientError::NotWritten(_)
+                | ClientError::Start(_) => 1,
+                ClientError::Refused { problem, .. } => match problem.kind {
+                    ProblemKind::Invalid
+                    | ProblemKind::NotFound
+                    | ProblemKind::MethodNotAllowed
+                    | ProblemKind::TooLarge => 2,
+                    ProblemKind::Conflict
+                    | ProblemKind::Stale
+                    | ProblemKind::KeyReused
+                    | ProblemKind::Locked => 3,
+                    ProblemKind::Internal | ProblemKind::Unavailable => 1,
+                    ProblemKind::TimedOut => 4,
+                },
+            },
+        }
+    }
+
+    /// Whoever read our output has had enough; no reason to complain.
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What happened and why, in one text.
+    pub(super) fn story(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+}

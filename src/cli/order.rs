@@ -1,0 +1,184 @@
+//! From words to what they mean.
+
+use std::collections::BTreeMap;
+
+use super::failure::Failure;
+use crate::traffic::{Variant, Weight};
+
+/// What `shift` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shares {
+    /// One share, for the only service there is.
+    OfTheOnly(Weight),
+    /// Shares by service, at least one.
+    ByService(BTreeMap<String, Weight>),
+}
+
+impl Shares {
+    /// `25%`, `shop 25%`, or `shop=25% cart=10%`.
+    pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
+        match words {
+            [share] if !share.contains('=') => {
+                let names_a_service = !share.starts_with(|c: char| c.is_ascii_digit() || "-+.%".contains(c));
+                if names_a_service {
+                    return Err(usage(format!(
+                        "{share:?} alone says no share; write `tidegate shift {share} 25%`"
+                    )));
+                }
+                Ok(Self::OfTheOnly(weight(share)?))
+            }
+            [service, share] if !service.contains('=') && !share.contains('=') => {
+                let service = name(service)?;
+                let weight = weight(share).map_err(|failure| usage(format!("{service}: {failure}")))?;
+                Ok(Self::ByService(BTreeMap::from([(service, weight)])))
+            }
+            words => Self::by_service(words),
+        }
+    }
+
+    fn by_service(words: &[String]) -> Result<Self, Failure> {
+        let mut shares = BTreeMap::new();
+        for word in words {
+            let (service, share) = word.split_once('=').ok_or_else(|| {
+                usage(format!("{word:?} is not SERVICE=SHARE; write for instance shop=25% cart=10%"))
+            })?;
+            let service = name(service)?;
+            let weight = weight(share).map_err(|failure| usage(format!("{service}: {failure}")))?;
+            if shares.insert(service, weight).is_some() {
+                return Err(usage(format!("{word:?} names a service for the second time")));
+            }
+        }
+        Ok(Self::ByService(shares))
+    }
+}
+
+/// What `deploy` is told: the service, if it is named, and the endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Deployment {
+    pub(super) service: Option<String>,
+    pub(super) endpoints: Vec<String>,
+}
+
+impl Deployment {
+    /// `[SERVICE] URL…`: what has no scheme in front is a service.
+    pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
+        let is_url = |word: &&String| word.contains("://");
+        let (service, endpoints) = match words {
+            [first, rest @ ..] if !is_url(&first) => (Some(name(first)?), rest),
+            all => (None, all),
+        };
+        if let Some(stray) = endpoints.iter().find(|word| !is_url(word)) {
+            return Err(usage(format!("{stray:?} lacks its scheme; did you mean http://{stray}?")));
+        }
+        if endpoints.is_empty() {
+            let what = "no endpoint; write for instance `tidegate deploy shop http://10.0.0.21:3000`";
+            return Err(usage(what.to_owned()));
+        }
+        Ok(Self { service, endpoints: endpoints.to_vec() })
+    }
+}
+
+/// What `override` is told: the service, if it is named, and where the tester goes.
+pub(super) fn tester(words: &[String]) -> Result<(Option<String>, Variant), Failure> {
+    let variant = |word: &String| word.parse::<Variant>().map_err(usage);
+    match words {
+        [place] => Ok((None, variant(place)?)),
+        [service, place] => Ok((Some(name(service)?), variant(place)?)),
+        _ => Err(usage("write `tidegate override SERVICE VARIANT`".to_owned())),
+    }
+}
+
+fn weight(text: &str) -> Result<Weight, Failure> {
+    text.parse().map_err(|error: crate::traffic::ShareError| usage(error.to_string()))
+}
+
+fn name(text: &str) -> Result<String, Failure> {
+    match text {
+        "" => Err(usage("a service cannot have an empty name".to_owned())),
+        named => Ok(named.to_owned()),
+    }
+}
+
+fn usage(text: String) -> Failure {
+    Failure::Usage(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn shares_are_for_one_service_or_for_many() {
+        #[track_caller]
+        fn check(line: &str, expected: Result<&[(&str, u32)], &str>) {
+            let got = Shares::parse(&words(line));
+            let weight = |millipercent| Weight::from_millipercent(millipercent).unwrap();
+            match expected {
+                Ok([("", only)]) => assert_eq!(got.unwrap(), Shares::OfTheOnly(weight(*only)), "{line}"),
+                Ok(named) => {
+                    let shares =
+                        named.iter().map(|(name, share)| ((*name).to_owned(), weight(*share))).collect();
+                    assert_eq!(got.unwrap(), Shares::ByService(shares), "{line}");
+                }
+                Err(message) => assert_eq!(got.unwrap_err().to_string(), message, "{line}"),
+            }
+        }
+        check("25%", Ok(&[("", 25_000)]));
+        check("0", Ok(&[("", 0)]));
+        check("shop 25%", Ok(&[("shop", 25_000)]));
+        check("5% 10%", Ok(&[("5%", 10_000)]));
+        check("shop=25%", Ok(&[("shop", 25_000)]));
+        check("shop=25% cart=0.1%", Ok(&[("cart", 100), ("shop", 25_000)]));
+        check("shop", Err("\"shop\" alone says no share; write `tidegate shift shop 25%`"));
+        check("25", Err("a share needs its unit; did you mean 25%?"));
+        check("101%", Err("101% is outside 0% to 100%"));
+        check("shop 25", Err("shop: a share needs its unit; did you mean 25%?"));
+        check("shop=-1%", Err("shop: -1% is outside 0% to 100%"));
+        check("shop=0.0001%", Err("shop: 0.0001% is finer than the smallest step, 0.001%"));
+        check("shop=", Err("shop: \"\" is not a share; write a percentage such as 25%, 0.1% or 0"));
+        check("=5%", Err("a service cannot have an empty name"));
+        check("shop=1% shop=2%", Err("\"shop=2%\" names a service for the second time"));
+        let not_a_pair = "\"cart\" is not SERVICE=SHARE; write for instance shop=25% cart=10%";
+        check("shop=1% cart", Err(not_a_pair));
+        check("cart 1% shop", Err(not_a_pair));
+    }
+
+    #[test]
+    fn a_deployment_is_a_service_and_its_endpoints() {
+        #[track_caller]
+        fn check(line: &str, expected: Result<(Option<&str>, &[&str]), &str>) {
+            let got = Deployment::parse(&words(line));
+            match expected {
+                Ok((service, endpoints)) => {
+                    let got = got.unwrap();
+                    assert_eq!(
+                        (got.service.as_deref(), got.endpoints),
+                        (service, words(&endpoints.join(" "))),
+                        "{line}"
+                    );
+                }
+                Err(message) => assert!(got.unwrap_err().to_string().contains(message), "{line}"),
+            }
+        }
+        check("shop http://a:1", Ok((Some("shop"), &["http://a:1"])));
+        check("shop http://a:1 http://b:2", Ok((Some("shop"), &["http://a:1", "http://b:2"])));
+        check("http://a:1 http://b:2", Ok((None, &["http://a:1", "http://b:2"])));
+        check("shop", Err("no endpoint"));
+        check("shop a:1", Err("did you mean http://a:1?"));
+        check("http://a:1 b:2", Err("did you mean http://b:2?"));
+    }
+
+    #[test]
+    fn a_tester_goes_to_a_variant() {
+        assert_eq!(tester(&words("green")).unwrap(), (None, Variant::Green));
+        assert_eq!(tester(&words("shop blue")).unwrap(), (Some("shop".to_owned()), Variant::Blue));
+        assert_eq!(
+            tester(&words("shop")).unwrap_err().to_string(),
+            "\"shop\" is no variant; it is `blue` or `green`"
+        );
+    }
+}

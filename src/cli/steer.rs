@@ -1,0 +1,162 @@
+//! The verbs about the daemon itself, and those for testers: stop, reload, override, demo break.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::args::{Break, Override, Reload, Stop};
+use super::failure::Failure;
+use super::{duration, json, only_service, order, reach};
+use crate::admin::api::{
+    BreakRequest, OverrideAnswer, OverrideRequest, ReloadRequest, Reloaded, Status, StopRequest,
+};
+use crate::admin::client::printable;
+
+/// What a stop may take longer than open requests are given.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+pub(super) fn stop(order: Stop, out: &mut dyn Write) -> Result<(), Failure> {
+    let Stop { now, wait, claim, reach: how } = order;
+    let client = reach(&how, wait)?;
+    let stopping = client.stop(&StopRequest { now, claimed: claim.claimed })?;
+    let drain = Duration::from_millis(stopping.drain_ms);
+    if how.json {
+        json(out, &stopping)?;
+    } else if drain.is_zero() {
+        writeln!(out, "tidegate is stopping now")?;
+    } else {
+        writeln!(out, "tidegate is stopping; open requests have {} to end", duration::show(drain))?;
+    }
+    out.flush()?;
+    if wait {
+        client.wait_until_gone(how.timeout.unwrap_or(drain.saturating_add(STOP_GRACE)))?;
+        if !how.json {
+            writeln!(out, "stopped")?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn reload(order: Reload, out: &mut dyn Write) -> Result<(), Failure> {
+    let Reload { dry_run, claim, reach: how } = order;
+    let client = reach(&how, false)?;
+    let reloaded = client.reload(&ReloadRequest { dry_run, claimed: claim.claimed })?;
+    if how.json { json(out, &reloaded) } else { Ok(out.write_all(told(&reloaded).as_bytes())?) }
+}
+
+fn told(reloaded: &Reloaded) -> String {
+    let Reloaded { generation, applied, changes, drift } = reloaded;
+    let mut lines: Vec<String> = changes.iter().map(|change| format!("  {change}")).collect();
+    let head = match (applied, changes.is_empty()) {
+        (_, true) => format!("nothing to change [generation {generation}]"),
+        (true, false) => format!("reloaded [generation {generation}]:"),
+        (false, false) => format!("a reload would change [generation {generation}]:"),
+    };
+    lines.insert(0, head);
+    lines.extend(drift.iter().map(|drift| format!("drift: {drift}")));
+    lines.into_iter().map(|line| printable(&line) + "\n").collect()
+}
+
+pub(super) fn tester(order: Override, out: &mut dyn Write) -> Result<(), Failure> {
+    let Override { words, span, claim, reach: how } = order;
+    let (service, variant) = order::tester(&words)?;
+    let client = reach(&how, false)?;
+    let service = match service {
+        Some(service) => service,
+        None => only_service(&client)?,
+    };
+    let request = OverrideRequest { variant, seconds: span.as_secs(), claimed: claim.claimed };
+    let answer = client.override_cookie(&service, &request)?;
+    if how.json {
+        return json(out, &answer);
+    }
+    let status = client.status()?;
+    let lines = [
+        format!("{service}: {variant} for whoever sends this cookie, until {}", answer.expires),
+        format!("  http   {}={}", answer.name, answer.value),
+        format!("  https  {}={}", answer.https_name, answer.https_value),
+        format!("  {}", curl(&status, &service, &answer)),
+    ];
+    let text: String = lines.iter().map(|line| printable(line) + "\n").collect();
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+/// A command that tries the cookie out.
+fn curl(status: &Status, service: &str, answer: &OverrideAnswer) -> String {
+    let listen = status.listen.first().map_or("127.0.0.1:8080", String::as_str);
+    let near = listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1);
+    let route =
+        status.services.iter().find(|found| found.name == service).and_then(|found| found.routes.first());
+    let (host, path) = route.and_then(|route| Some(route.split_at(route.find('/')?))).unwrap_or(("*", "/"));
+    let host = match host.strip_prefix("*.") {
+        _ if host == "*" => String::new(),
+        Some(domain) => format!(" -H 'Host: www.{domain}'"),
+        None => format!(" -H 'Host: {host}'"),
+    };
+    format!("curl -b '{}={}'{host} http://{near}{path}", answer.name, answer.value)
+}
+
+pub(super) fn break_green(order: Break, out: &mut dyn Write) -> Result<(), Failure> {
+    let Break { errors, latency, reach: how } = order;
+    let client = reach(&how, false)?;
+    let request = BreakRequest {
+        errors: errors.map(|share| share.to_string()),
+        latency_ms: latency.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+    };
+    client.demo_break(&request)?;
+    if how.json {
+        return json(out, &request);
+    }
+    let errors = errors.map(|share| format!("answers {share} of its requests with 500"));
+    let latency = latency.map(|time| format!("takes {} longer", duration::show(time)));
+    let both: Vec<String> = errors.into_iter().chain(latency).collect();
+    Ok(writeln!(out, "green now {}", both.join(" and "))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::status::example;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn a_reload_tells_what_changed_and_what_cannot() {
+        let reloaded = |applied, changes: &[&str], drift: &[&str]| Reloaded {
+            generation: 7,
+            applied,
+            changes: changes.iter().map(|text| (*text).to_owned()).collect(),
+            drift: drift.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        assert_eq!(told(&reloaded(true, &["cart is new"], &[])), "reloaded [generation 7]:\n  cart is new\n");
+        assert_eq!(
+            told(&reloaded(false, &["cart is new"], &["listen waits for a restart"])),
+            "a reload would change [generation 7]:\n  cart is new\ndrift: listen waits for a restart\n"
+        );
+        assert_eq!(told(&reloaded(true, &[], &[])), "nothing to change [generation 7]\n");
+    }
+
+    #[test]
+    fn a_tester_gets_a_command_that_works_here() {
+        let answer = OverrideAnswer {
+            name: "t".to_owned(),
+            value: "v".to_owned(),
+            https_name: "__Host-t".to_owned(),
+            https_value: "w".to_owned(),
+            expires: Timestamp::from_millis(0),
+        };
+        #[track_caller]
+        fn check(answer: &OverrideAnswer, listen: &str, route: &str, expected: &str) {
+            let mut status = example(1);
+            status.listen = vec![listen.to_owned()];
+            status.services[0].routes = vec![route.to_owned()];
+            assert_eq!(curl(&status, "shop", answer), expected);
+        }
+        check(&answer, "0.0.0.0:8080", "*/", "curl -b 't=v' http://127.0.0.1:8080/");
+        check(
+            &answer,
+            "[::]:80",
+            "*.example.com/",
+            "curl -b 't=v' -H 'Host: www.example.com' http://[::1]:80/",
+        );
+        check(&answer, "10.0.0.1:80", "a.com/x", "curl -b 't=v' -H 'Host: a.com' http://10.0.0.1:80/x");
+    }
+}

@@ -1,0 +1,117 @@
+//! The binary itself: what it says, where it says it, and its exit code.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+
+fn tidegate(folder: &Path, line: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(line.split_whitespace()).env_clear().env("XDG_RUNTIME_DIR", folder).current_dir(folder);
+    command.output().unwrap()
+}
+
+/// Answers every request with `answer` for as long as the test lives; returns the socket.
+fn daemon(folder: &Path, status: &str, answer: &str) -> String {
+    let socket = folder.join("fake.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if stream.read(&mut [0; 4096]).unwrap() > 0 {
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    socket.display().to_string()
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, said: &str) {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    assert!(out.contains(said) || err.contains(said), "{said:?} in {out}{err}");
+    assert!(code == 0 || out.is_empty(), "complaints go to standard error: {out}");
+}
+
+#[test]
+fn help_and_version_succeed_and_mistakes_exit_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    check(&tidegate(folder.path(), "--version"), 0, env!("CARGO_PKG_VERSION"));
+    check(&tidegate(folder.path(), "--help"), 0, "5 daemon not reachable");
+    check(&tidegate(folder.path(), "shift --help"), 0, "--if-generation");
+    check(&tidegate(folder.path(), ""), 2, "Usage");
+    check(&tidegate(folder.path(), "shit shop 25%"), 2, "shift");
+    check(
+        &tidegate(folder.path(), "shift shop 25"),
+        2,
+        "tidegate: shop: a share needs its unit; did you mean 25%?",
+    );
+    check(&tidegate(folder.path(), "shift shop 101%"), 2, "101% is outside 0% to 100%");
+    check(&tidegate(folder.path(), "shift shop -1%"), 2, "tidegate: -1% is outside 0% to 100%");
+    check(&tidegate(folder.path(), "deploy shop"), 2, "no endpoint");
+}
+
+#[test]
+fn a_configuration_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = "services:\n  shop: {blue: http://127.0.0.1:3001, green: http://127.0.0.1:3002}\n";
+    std::fs::write(folder.path().join("good.yaml"), good).unwrap();
+    let bad = "services:\n  shop:\n    blue: http://127.0.0.1:3001\n    green: http://127.0.0.1:3002\n    split: {initial_weight: 5}\n";
+    std::fs::write(folder.path().join("bad.yaml"), bad).unwrap();
+    check(&tidegate(folder.path(), "check -c good.yaml"), 0, "good.yaml is valid: 1 service, shop\n");
+    check(&tidegate(folder.path(), "check -c bad.yaml"), 2, "did you mean 5%?");
+    check(&tidegate(folder.path(), "run -c bad.yaml"), 2, "did you mean 5%?");
+    check(&tidegate(folder.path(), "check -c none.yaml"), 2, "tidegate: read none.yaml: ");
+}
+
+#[test]
+fn without_a_daemon_the_exit_code_is_5_and_a_probe_says_1() {
+    let folder = tempfile::tempdir().unwrap();
+    for line in ["status", "shift shop 5%", "kill --all", "events", "stop", "candidate shop"] {
+        let output = tidegate(folder.path(), &format!("{line} --socket nowhere.sock"));
+        check(&output, 5, "tidegate: tidegate is not running: nobody answers on nowhere.sock\n");
+    }
+    check(&tidegate(folder.path(), "healthcheck --socket nowhere.sock"), 1, "not running");
+}
+
+#[test]
+fn a_refusal_becomes_an_exit_code() {
+    for (status, kind, code) in [
+        ("400 Bad Request", "invalid", 2),
+        ("404 Not Found", "not_found", 2),
+        ("409 Conflict", "conflict", 3),
+        ("412 Precondition Failed", "stale", 3),
+        ("422 Unprocessable Content", "key_reused", 3),
+        ("423 Locked", "locked", 3),
+        ("500 Internal Server Error", "internal", 1),
+        ("503 Service Unavailable", "unavailable", 1),
+        ("504 Gateway Timeout", "timed_out", 4),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let problem = format!(r#"{{"error":"no, because","kind":"{kind}"}}"#);
+        let socket = daemon(folder.path(), status, &problem);
+        check(
+            &tidegate(folder.path(), &format!("kill shop --socket {socket}")),
+            code,
+            "tidegate: no, because\n",
+        );
+    }
+}
+
+#[test]
+fn a_change_is_told_in_words_or_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = r#"{"host":"web-1","generation":41,"saved":true,"live_us":210,"changes":[{"service":"shop","candidate":"green","from":"0%","to":"5%","changed":true}],"undo":"tidegate shift shop 0%"}"#;
+    let socket = daemon(folder.path(), "200 OK", answer);
+    check(
+        &tidegate(folder.path(), &format!("shift shop 5% --wait --socket {socket}")),
+        0,
+        "shop: green 0 % → 5 %, live in 0.2 ms, saved [web-1, generation 41]\nundo: tidegate shift shop 0%\n\
+         nothing older than generation 41 is in flight\n",
+    );
+    let output = tidegate(folder.path(), &format!("shift shop 5% --wait --json --socket {socket}"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{answer}\n"));
+}
