@@ -1,19 +1,9 @@
 //! A kill is done when it says so, whatever else goes on.
 
-use std::time::Instant;
-
 use tidegate::clock;
 use tokio::net::UnixStream;
 
-use crate::support::{By, Mood, Seen, Wire, get, origin, tidegate, until};
-
-/// Fails if green answered a request that began between a kill's acknowledgement and the shift after it.
-fn assert_killed_is_killed(seen: &Seen, closed: &[(Instant, Instant)]) {
-    for answer in seen.answers.iter().filter(|answer| answer.by == By::Green) {
-        let open = closed.iter().all(|(from, to)| answer.begun < *from || *to < answer.begun);
-        assert!(open, "request {} reached green after a kill", answer.number);
-    }
-}
+use crate::support::{Mood, Wire, get, origin, tidegate, until};
 
 #[tokio::test]
 async fn no_request_that_begins_after_the_acknowledgement_reaches_green_and_none_fails() {
@@ -34,7 +24,7 @@ async fn no_request_that_begins_after_the_acknowledgement_reaches_green_and_none
     let seen = load.end().await;
     seen.assert_none_failed();
     assert!(seen.green() > 1000, "green had something to lose: {}", seen.green());
-    assert_killed_is_killed(&seen, &closed);
+    seen.assert_none_on_green_between(&closed);
 }
 
 #[tokio::test]
@@ -122,6 +112,6 @@ async fn stuck_and_idle_admin_clients_hinder_neither_traffic_nor_kill() {
     let seen = load.end().await;
     seen.assert_none_failed();
     assert!(seen.green() > 0);
-    assert_killed_is_killed(&seen, &[(acknowledged, clock::now())]);
+    seen.assert_none_on_green_between(&[(acknowledged, clock::now())]);
     assert_eq!(idle.len(), 1000);
 }

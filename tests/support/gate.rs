@@ -2,16 +2,15 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tidegate::admin::api::{Changed, Event, Problem, Reloaded, ServiceStatus, Status};
-use tidegate::app::{Extras, Running, Source};
+use tidegate::app::{Extras, Running, Source, StartError};
 use tidegate::config::{self, Overrides};
 use tidegate::traffic::{Variant, Weight};
 use tokio::net::UnixStream;
@@ -86,16 +85,18 @@ impl Plan {
         gate
     }
 
+    /// Starts it in this process; or says why it does not.
+    pub fn tries_to_start(self) -> Result<Gate, String> {
+        let folder = new_folder();
+        std::fs::write(folder.path().join("tidegate.yaml"), self.yaml(folder.path())).unwrap();
+        Remains { folder, plan: self, kind: Kind::Inside }.begins_again()
+    }
+
     /// Starts the real program, and waits the same.
     pub async fn start_daemon(self) -> Gate {
         let gate = Gate::begin(new_folder(), self, Kind::Daemon);
         gate.is_ready().await;
         gate
-    }
-
-    /// Starts the real program on a folder that is there already, without waiting for endpoints.
-    pub fn start_daemon_in(self, folder: Arc<TempDir>) -> Gate {
-        Gate::begin(folder, self, Kind::Daemon)
     }
 }
 
@@ -131,29 +132,25 @@ enum Process {
 impl Gate {
     fn begin(folder: Arc<TempDir>, plan: Plan, kind: Kind) -> Self {
         let file = folder.path().join("tidegate.yaml");
-        std::fs::write(&file, plan.yaml(folder.path())).unwrap();
-        match kind {
-            Kind::Inside => Self::begin_inside(folder, plan, file),
-            Kind::Daemon => Self::begin_daemon(folder, plan, &file)
-                .unwrap_or_else(|(status, said)| panic!("it did not start ({status}): {said}")),
-        }
+        std::fs::write(file, plan.yaml(folder.path())).unwrap();
+        Remains { folder, plan, kind }.begins_again().unwrap_or_else(|why| panic!("it does not start: {why}"))
     }
 
-    fn begin_inside(folder: Arc<TempDir>, plan: Plan, file: PathBuf) -> Self {
+    fn begin_inside(folder: Arc<TempDir>, plan: Plan, file: PathBuf) -> Result<Self, StartError> {
         let config = config::load(&file, &Overrides::default()).unwrap();
         let source = Some(Source { path: file, overrides: Overrides::default() });
         let running = {
             let _binding = BINDING.lock().unwrap_or_else(PoisonError::into_inner);
-            Running::start(config, Extras { source, ..Extras::default() }).unwrap()
+            Running::start(config, Extras { source, ..Extras::default() })?
         };
         let (address, telemetry) = (running.addresses()[0], running.telemetry());
         let stop = Box::new(running.stopper());
         let running = std::thread::spawn(move || running.wait().unwrap());
         let process = Process::Inside { running: Some(running), stop };
-        Self { folder, plan, address, telemetry, process }
+        Ok(Self { folder, plan, address, telemetry, process })
     }
 
-    fn begin_daemon(folder: Arc<TempDir>, plan: Plan, file: &Path) -> Result<Self, (ExitStatus, String)> {
+    fn begin_daemon(folder: Arc<TempDir>, plan: Plan, file: &Path) -> Result<Self, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .arg("run")
             .arg("--config")
@@ -171,7 +168,7 @@ impl Gate {
             before += &format!("{line}\n");
             line.contains(", admin socket ")
         }) else {
-            return Err((child.wait().unwrap(), before));
+            return Err(format!("{}: {before}", child.wait().unwrap()));
         };
         let address = between(&line, " on ", ",").parse().unwrap();
         let telemetry = between(&line, "metrics on http://", "/").parse().ok();
@@ -409,30 +406,33 @@ impl Gate {
         }
     }
 
-    /// Kills the daemon, as kill -9 does, and starts another one on what it left.
-    pub fn crashes(self) -> Self {
-        self.dies().begins_again().unwrap_or_else(|(status, said)| panic!("not again ({status}): {said}"))
-    }
-
     /// Kills the daemon, as kill -9 does.
     pub fn dies(mut self) -> Remains {
         let Process::Daemon { child, .. } = &mut self.process else { panic!("only a daemon can be killed") };
         child.kill().unwrap();
         child.wait().unwrap();
-        Remains { folder: self.folder.clone(), plan: self.plan.clone() }
+        self.remains()
+    }
+
+    /// Stops it.
+    pub async fn stops(mut self) -> Remains {
+        self.asks_to_stop(false);
+        assert!(self.has_ended().await, "it saved its state");
+        self.remains()
     }
 
     /// Stops it and starts it anew, in the same folder and way.
-    pub async fn restarts(mut self) -> Self {
-        self.asks_to_stop(false);
-        assert!(self.has_ended().await, "it saved its state");
+    pub async fn restarts(self) -> Self {
+        let again = self.stops().await.begins_again();
+        again.unwrap_or_else(|why| panic!("it does not start: {why}"))
+    }
+
+    fn remains(&self) -> Remains {
         let kind = match &self.process {
             Process::Inside { .. } => Kind::Inside,
             Process::Daemon { .. } => Kind::Daemon,
         };
-        let (folder, plan) = (self.folder.clone(), self.plan.clone());
-        drop(self);
-        Self::begin(folder, plan, kind)
+        Remains { folder: self.folder.clone(), plan: self.plan.clone(), kind }
     }
 }
 
@@ -453,27 +453,29 @@ impl Drop for Gate {
     }
 }
 
-/// What a daemon leaves behind.
+/// What a gate leaves behind.
+#[derive(Clone)]
 pub struct Remains {
     folder: Arc<TempDir>,
     plan: Plan,
+    kind: Kind,
 }
 
 impl Remains {
-    /// A file of the state.
+    /// A file in the state folder.
     pub fn state_file(&self, name: &str) -> PathBuf {
         self.folder.path().join("state").join(name)
     }
 
-    /// Starts a daemon on it; or how it ended, and what it said.
-    pub fn begins_again(self) -> Result<Gate, (ExitStatus, String)> {
+    /// Starts a gate on it; or says why there is none.
+    pub fn begins_again(self) -> Result<Gate, String> {
         let file = self.folder.path().join("tidegate.yaml");
-        Gate::begin_daemon(self.folder, self.plan, &file)
-    }
-
-    /// Whether the folder is still private.
-    pub fn mode(&self) -> u32 {
-        std::fs::metadata(self.folder.path().join("state")).unwrap().permissions().mode() & 0o777
+        match self.kind {
+            Kind::Inside => {
+                Gate::begin_inside(self.folder, self.plan, file).map_err(|error| error.to_string())
+            }
+            Kind::Daemon => Gate::begin_daemon(self.folder, self.plan, &file),
+        }
     }
 }
 

@@ -74,6 +74,17 @@ impl Seen {
         assert!(!self.answers.is_empty() && some.is_empty(), "{} failed: {some:?}", self.failures.len());
     }
 
+    /// Fails if green answered a request that began after a kill's acknowledgement. `closed`: from there to
+    /// just before the next shift. What ends later may have been decided after that shift.
+    #[track_caller]
+    pub fn assert_none_on_green_between(&self, closed: &[(Instant, Instant)]) {
+        for answer in self.answers.iter().filter(|answer| answer.by == By::Green) {
+            let mut wrong =
+                closed.iter().filter(|(from, to)| *from < answer.begun && answer.begun + answer.took < *to);
+            assert!(wrong.next().is_none(), "request {} reached green after a kill", answer.number);
+        }
+    }
+
     /// How long requests took at a quantile.
     pub fn latency(&self, quantile: f64) -> Duration {
         let mut all: Vec<_> = self.answers.iter().map(|answer| answer.took).collect();
