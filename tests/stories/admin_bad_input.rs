@@ -20,6 +20,9 @@ fn in_force(status: &Status) -> (u64, Vec<(String, String, u64, bool)>) {
     (status.generation, status.services.iter().map(service).collect())
 }
 
+/// Method, path, fields and body; status and kind of the answer.
+type Row<'r> = (&'r str, &'r str, &'r [(&'r str, &'r str)], &'r str, u16, ProblemKind);
+
 #[track_caller]
 fn assert_one_sentence(problem: &Problem) {
     let text = &problem.error;
@@ -39,7 +42,7 @@ async fn bad_input_is_refused_and_changes_nothing() {
     let huge = format!(r#"{{"services":{{"shop":"{}"}}}}"#, "x".repeat(10 << 20));
     let long = "x".repeat(200);
     let none: &[(&str, &str)] = &[];
-    let rows: &[(&str, &str, &[(&str, &str)], &str, u16, ProblemKind)] = &[
+    let rows: &[Row<'_>] = &[
         ("POST", "/v1/shift", none, "{", 400, Invalid),
         ("POST", "/v1/shift", none, "\u{0}\u{1}", 400, Invalid),
         ("POST", "/v1/shift", none, "[]", 400, Invalid),
