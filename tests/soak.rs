@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate::admin::api::Changed;
@@ -25,11 +25,7 @@ use tidegate::traffic::Weight;
 use support::gate::{Asked, understand};
 use support::{By, Gate, Load, Origin, Seen, assert_share, get, origin, tidegate, until};
 
-static ONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 async fn origins() -> (Origin, Origin) {
     (origin().says("blue").start().await, origin().says("green").start().await)
@@ -69,7 +65,7 @@ fn latencies(seen: &Seen) -> String {
 
 #[tokio::test]
 async fn of_a_million_requests_none_reaches_green_after_a_kill_and_none_fails() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let gate = tidegate().service("shop", &blue, &green).with("split: {by: request}").start().await;
     let begun = clock::now();
@@ -103,7 +99,7 @@ async fn of_a_million_requests_none_reaches_green_after_a_kill_and_none_fails() 
 
 #[tokio::test]
 async fn a_thousand_shifts_and_a_hundred_reloads_under_load_fail_no_request() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let plan = || tidegate().service("shop", &blue, &green).with("split: {by: request}");
     let mut gate = plan().start().await;
@@ -124,7 +120,7 @@ async fn a_thousand_shifts_and_a_hundred_reloads_under_load_fail_no_request() {
 
 #[tokio::test]
 async fn ten_thousand_visitors_stay_exactly_where_fifty_weights_put_them() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let gate = tidegate().service("shop", &blue, &green).start().await;
     gate.shift("shop", "10%").await;
@@ -151,7 +147,7 @@ async fn ten_thousand_visitors_stay_exactly_where_fifty_weights_put_them() {
 /// A disk that takes its time: the sink says that it has begun, and goes on when it is told to.
 #[tokio::test]
 async fn a_kill_does_not_wait_for_a_shift_that_waits_for_a_slow_disk() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let folder = support::gate::new_folder();
     let yaml = tidegate().service_at("shop", "http://127.0.0.1:1", "http://127.0.0.1:2").yaml(folder.path());
     let config = config::parse(&yaml, "soak", folder.path(), &Overrides::default()).unwrap();
@@ -237,7 +233,7 @@ async fn storm(gate: &Gate, known: &Mutex<Known>, mut chance: fastrand::Rng) {
 
 #[tokio::test]
 async fn killed_two_hundred_times_in_a_storm_it_always_starts_again_and_knows() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let mut chance = chance();
     let mut gate = tidegate().service("shop", &blue, &green).start_daemon().await;
@@ -282,7 +278,7 @@ impl<'p> SmallDisk<'p> {
     fn mount(place: &'p Path) -> Option<Self> {
         fs::create_dir_all(place).unwrap();
         let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(place).status();
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(place).status();
         mounted.is_ok_and(|status| status.success()).then_some(Self(place))
     }
 
@@ -318,7 +314,7 @@ impl Drop for SmallDisk<'_> {
 
 #[tokio::test]
 async fn a_full_disk_stops_shifts_up_and_neither_kills_nor_traffic() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let place = support::gate::new_folder();
     let place = place.path().join("small");
@@ -365,7 +361,7 @@ async fn a_full_disk_stops_shifts_up_and_neither_kills_nor_traffic() {
 
 #[tokio::test]
 async fn a_state_that_cannot_be_replaced_is_the_same_as_a_full_disk() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let gate = tidegate().service("shop", &blue, &green).with("split: {by: request}").start_daemon().await;
     gate.shift("shop", "30%").await;
@@ -390,7 +386,7 @@ async fn a_state_that_cannot_be_replaced_is_the_same_as_a_full_disk() {
 
 #[tokio::test]
 async fn prometheus_scrapes_it_and_promtool_finds_nothing() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let exists = |name: &str| Command::new(name).arg("--version").output().is_ok();
     if !exists("prometheus") || !exists("promtool") {
         println!("SKIPPED: there is no prometheus and promtool; apt-get install prometheus");
@@ -441,7 +437,7 @@ async fn prometheus_scrapes_it_and_promtool_finds_nothing() {
 
 #[tokio::test]
 async fn a_hundred_scrapes_a_second_do_not_move_the_latency() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let gate = tidegate().service("shop", &blue, &green).with("split: {by: request}").start().await;
     gate.shift("shop", "50%").await;
@@ -480,7 +476,7 @@ fn used(pid: u32) -> (u64, u64) {
 
 #[tokio::test]
 async fn ten_thousand_services_cost_memory_and_no_request_anything() {
-    let _alone = alone();
+    let _alone = ONE.lock().await;
     let (blue, green) = origins().await;
     let mut report = String::new();
     let mut medians = Vec::new();
