@@ -107,9 +107,10 @@ mod tests {
         check("99999999999999999999s", Err("longer than a year"));
         check("18446744073709551615h", Err("longer than a year"));
         check("5", Err("did you mean 5s?"));
-        check("5sec", Err("use ms, s, m or h"));
-        check("5S", Err("use ms, s, m or h"));
-        check("5d", Err("write hours"));
+        check("5sec", Err("use ms, s, m, h or d"));
+        check("5S", Err("use ms, s, m, h or d"));
+        check("7d", Ok(7 * 86_400_000));
+        check("5w", Err("use ms, s, m, h or d"));
         for text in ["", "s", "-5s", "1.5s", "5s5", "1e3s", "٥s", "5ß"] {
             check(text, Err("is not a time"));
         }

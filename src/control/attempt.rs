@@ -52,7 +52,7 @@ impl Attempt<'_> {
         }
         let (mut applied, mut stamp) = self.apply(&live)?;
         if applied.is_noop() {
-            return Ok(Step::Done(self.unchanged(&live, applied)));
+            return Ok(self.unchanged(&mut live, applied, stamp));
         }
         if applied.direction == Direction::TowardCandidate {
             return Ok(Step::Risk);
@@ -85,17 +85,24 @@ impl Attempt<'_> {
     async fn toward_candidate(&self) -> Result<Committed, CommitError> {
         let _turn = self.control.take_turn().await;
         for _ in 0..REBASES_MAX {
-            let (mut applied, stamp) = {
+            let next = {
                 let live = self.control.live();
                 if let Some(before) = self.answered(&live.desired)? {
                     return Ok(before);
                 }
                 let (applied, mut stamp) = self.apply(&live)?;
-                if applied.is_noop() {
-                    return Ok(self.unchanged(&live, applied));
+                (!applied.is_noop()).then(|| {
+                    stamp.generation = self.control.allocate();
+                    (applied, stamp)
+                })
+            };
+            let Some((mut applied, stamp)) = next else {
+                // Somebody else made the same change meanwhile.
+                match self.toward_stable()? {
+                    Step::Done(committed) => return Ok(committed),
+                    Step::Wait { committed, ticket } => return Ok(self.saved(committed, ticket).await),
+                    Step::Risk => continue,
                 }
-                stamp.generation = self.control.allocate();
-                (applied, stamp)
             };
             self.keep_answer(&mut applied, &stamp);
             let desired = Arc::new(applied.desired);
@@ -158,7 +165,10 @@ impl Attempt<'_> {
 
     fn keep_answer(&self, applied: &mut Applied, stamp: &Stamp) {
         let Some(key) = self.key else { return };
-        let live = clock::now().saturating_duration_since(self.read_at);
+        let live = match applied.is_noop() {
+            true => Duration::ZERO,
+            false => clock::now().saturating_duration_since(self.read_at),
+        };
         applied.desired.keep_answer(Answer {
             key: key.key.clone(),
             actor: self.who.actor.clone(),
@@ -170,13 +180,25 @@ impl Attempt<'_> {
         });
     }
 
-    fn unchanged(&self, live: &Live, applied: Applied) -> Committed {
-        Committed {
+    /// There is nothing to do. Whoever gave a key gets the same answer again all the same, also when others
+    /// have made changes by then that the repeated request would take back.
+    fn unchanged(&self, live: &mut Live, mut applied: Applied, mut stamp: Stamp) -> Step {
+        let committed = Committed {
             generation: live.desired.generation,
             saved: self.control.is_saved(),
             live: Duration::ZERO,
-            changes: applied.changes,
+            changes: applied.changes.clone(),
+        };
+        if self.key.is_none() {
+            return Step::Done(committed);
         }
+        // The number stays unused. It makes a change that waits for the disk look again, and keep the answer.
+        self.control.allocate();
+        stamp.generation = live.desired.generation;
+        self.keep_answer(&mut applied, &stamp);
+        let desired = Arc::new(applied.desired);
+        live.adopt(desired.clone(), &[]);
+        Step::Wait { committed, ticket: self.control.save(desired) }
     }
 
     fn record(&self, changes: &[Delta], stamp: &Stamp) {

@@ -1,0 +1,16 @@
+//! What Tidegate does for the people around it, each story over real sockets. `tests/soak.rs` tells the long ones.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin_bad_input;
+mod changes;
+mod cookie;
+mod drain;
+mod kill;
+mod many_services;
+mod reload;
+mod requests_bad_input;
+mod restart;
+mod shares;
+mod telemetry;
