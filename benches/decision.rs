@@ -55,7 +55,7 @@ fn service(slot: u32, by: By, weight: &str) -> Service {
 fn table(count: u32, by: By, weight: &str) -> Table {
     let services: Vec<_> = (0..count).map(|slot| Arc::new(service(slot, by, weight))).collect();
     let routes = services.iter().map(|service| service.settings.routes.as_slice());
-    Table::new(1, Arc::new(Matcher::new(routes).expect("no overlap")), services)
+    Table::new(1, Arc::new(Matcher::new(routes).expect("no overlap")), services.into_iter().collect())
 }
 
 fn keys() -> Keys {

@@ -16,6 +16,7 @@ pub mod control;
 pub mod demo;
 pub mod proxy;
 pub mod routing;
+pub mod shared_list;
 pub mod store;
 pub mod telemetry;
 pub mod traffic;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// Module, and what it may use. Later lines stand above earlier ones.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("shared_list", &[]),
     ("traffic", &["clock"]),
     ("store", &["clock"]),
     ("telemetry", &["traffic", "clock"]),
     ("upstream", &["traffic", "clock"]),
-    ("routing", &["upstream", "traffic", "clock"]),
-    ("control", &["routing", "upstream", "telemetry", "store", "traffic", "clock"]),
+    ("routing", &["upstream", "traffic", "shared_list", "clock"]),
+    ("control", &["routing", "upstream", "telemetry", "store", "traffic", "shared_list", "clock"]),
     ("proxy", &["routing", "upstream", "telemetry", "traffic", "clock"]),
     ("admin::socket", &[]),
     ("admin::api", &["store", "traffic", "clock"]),

@@ -513,7 +513,7 @@ mod tests {
         let before = desired(&[service("shop", 5), service("cart", 0)]);
         let applied = apply(&before, &Change::Kill(Selection::All), &facts(false), &stamp()).unwrap();
         assert_eq!(applied.direction, Direction::TowardStable);
-        for state in applied.desired.services() {
+        for state in applied.desired.services().iter() {
             assert_eq!((state.weight, state.epoch), (Weight::ZERO, 11));
             assert_eq!(state.lock.as_ref().unwrap().reason.as_deref(), Some("why"));
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::change::Delta;
 use crate::clock::Timestamp;
 use crate::routing::Recognition;
+use crate::shared_list::SharedList;
 use crate::traffic::{Lock, PerVariant, Split, Variant, Weight};
 use crate::upstream::EndpointSpec;
 
@@ -29,7 +30,7 @@ const ANSWERS_MAX: usize = 4096;
 pub struct Desired {
     /// The generation of the last change.
     pub generation: u64,
-    services: Vec<Arc<ServiceState>>,
+    services: SharedList<Arc<ServiceState>>,
     index: Arc<HashMap<Arc<str>, usize>>,
     answers: Arc<VecDeque<Arc<Answer>>>,
 }
@@ -124,11 +125,12 @@ impl Desired {
     pub fn new(generation: u64, mut services: Vec<Arc<ServiceState>>) -> Self {
         services.sort_by(|one, other| one.name.cmp(&other.name));
         let index = services.iter().enumerate().map(|(at, service)| (service.name.clone(), at)).collect();
+        let services = services.into_iter().collect();
         Self { generation, services, index: Arc::new(index), answers: Arc::default() }
     }
 
     /// All services by name.
-    pub fn services(&self) -> &[Arc<ServiceState>] {
+    pub fn services(&self) -> &SharedList<Arc<ServiceState>> {
         &self.services
     }
 
@@ -139,14 +141,14 @@ impl Desired {
 
     /// Replaces the state of a service that is there already; others are left alone.
     pub fn replace(&mut self, state: ServiceState) {
-        if let Some(place) = self.index.get(&state.name).and_then(|at| self.services.get_mut(*at)) {
-            *place = Arc::new(state);
+        if let Some(at) = self.index.get(&state.name).copied() {
+            self.services.set(at, Arc::new(state));
         }
     }
 
     /// Adds services that are not there yet.
     pub fn add(&mut self, states: impl IntoIterator<Item = ServiceState>) {
-        let mut services = std::mem::take(&mut self.services);
+        let mut services: Vec<_> = self.services.iter().cloned().collect();
         services
             .extend(states.into_iter().filter(|state| !self.index.contains_key(&state.name)).map(Arc::new));
         let answers = std::mem::take(&mut self.answers);
@@ -198,7 +200,7 @@ impl Desired {
         let saved = Saved {
             generation: self.generation,
             ceiling,
-            services: self.services.clone(),
+            services: self.services.iter().cloned().collect(),
             answers: self.answers.clone(),
         };
         // Strings, numbers and lists: nothing here that JSON could refuse.
@@ -260,7 +262,8 @@ pub(super) mod tests {
         let loaded = Desired::from_bytes(&desired.to_bytes(50)).unwrap();
         assert_eq!(loaded.desired.generation, 41);
         assert_eq!(loaded.ceiling, 50);
-        assert_eq!(loaded.desired.services(), desired.services());
+        let states = |desired: &Desired| desired.services().iter().cloned().collect::<Vec<_>>();
+        assert_eq!(states(&loaded.desired), states(&desired));
         assert_eq!(loaded.desired.answer("uid 0", "k"), desired.answer("uid 0", "k"));
         assert!(loaded.desired.answer("uid 1", "k").is_none());
         assert!(Desired::from_bytes(b"{}").is_err());

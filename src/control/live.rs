@@ -12,6 +12,7 @@ use super::change::Facts;
 use super::desired::{Desired, ServiceState};
 use super::settings::ServiceConfig;
 use crate::routing::{Cut, Group, Matcher, Member, Service, Table};
+use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis};
 
@@ -57,7 +58,7 @@ pub struct Live {
     entries: Vec<Entry>,
     index: HashMap<Arc<str>, usize>,
     matcher: Arc<Matcher>,
-    services: Vec<Arc<Service>>,
+    services: SharedList<Arc<Service>>,
     slots: HashMap<Arc<str>, u32>,
     checks: HashMap<CheckKey, Checked>,
     endpoints_made: u32,
@@ -73,7 +74,8 @@ impl Live {
         desired: Arc<Desired>,
     ) {
         let old: HashMap<Arc<str>, Arc<Service>> =
-            self.services.drain(..).map(|service| (service.settings.name.clone(), service)).collect();
+            self.services.iter().map(|service| (service.settings.name.clone(), service.clone())).collect();
+        let mut services = Vec::with_capacity(configs.len());
         self.desired = desired;
         self.matcher = matcher;
         self.entries.clear();
@@ -88,8 +90,9 @@ impl Live {
             self.index.insert(name.clone(), at);
             self.entries.push(Entry { config, slot });
             let service = self.build(at, &state, old.get(&name).map(Arc::as_ref));
-            self.services.push(Arc::new(service));
+            services.push(Arc::new(service));
         }
+        self.services = services.into_iter().collect();
         let kept = |name: &Arc<str>| self.index.contains_key(name);
         let gone = old.iter().filter(|(name, _)| !kept(name)).flat_map(|(_, service)| endpoints(service));
         self.retiring.extend(gone.cloned());
@@ -106,7 +109,8 @@ impl Live {
                 continue;
             };
             let old = self.services[at].clone();
-            self.services[at] = Arc::new(self.rebuild(at, &state, &old));
+            let service = Arc::new(self.rebuild(at, &state, &old));
+            self.services.set(at, service);
         }
         self.checks.retain(|_, checked| !checked.users.is_empty());
     }
@@ -177,15 +181,14 @@ impl Live {
         }
         let users = checked.users.clone();
         for (at, variant) in &users {
-            let service = &self.services[*at];
+            let mut service = Service::clone(&self.services[*at]);
             let members = service.groups[*variant].members().iter().map(|member| {
                 let health = if *member.endpoint.url() == key.url { to } else { member.health };
                 Member { endpoint: member.endpoint.clone(), health }
             });
             let group = Group::new(service.groups[*variant].version().cloned(), members.collect());
-            let mut service = Service::clone(service);
             service.groups[*variant] = group;
-            self.services[*at] = Arc::new(service);
+            self.services.set(*at, Arc::new(service));
         }
         let named = |(at, variant): (usize, Variant)| (self.services[at].settings.name.clone(), variant);
         Some(Flip { from, to, users: users.into_iter().map(named).collect() })

@@ -41,7 +41,7 @@ impl KillFile {
     /// The kill locks of a state.
     pub fn of(desired: &Desired, ceiling: u64) -> Self {
         let mut kills: Vec<Kills> = Vec::new();
-        for state in desired.services() {
+        for state in desired.services().iter() {
             let Some(lock) = state.lock.as_ref().filter(|lock| lock.cause == Cause::Kill) else { continue };
             // The epoch is the generation of the kill, whatever changed afterwards.
             match kills.iter_mut().rev().find(|kill| kill.generation == state.epoch && kill.lock == *lock) {
@@ -169,7 +169,8 @@ pub fn first_state(config: &ServiceConfig, changed: Changed) -> ServiceState {
 fn lock_all(desired: &mut Desired, generation: u64, why: &str, now: Timestamp) {
     let lost =
         Lock { cause: Cause::StateLost, actor: TIDEGATE.to_owned(), at: now, reason: Some(why.to_owned()) };
-    for state in desired.services().to_vec() {
+    let states: Vec<_> = desired.services().iter().cloned().collect();
+    for state in states {
         let kept = state.lock.clone().filter(|lock| lock.cause == Cause::Kill);
         desired.replace(ServiceState {
             weight: Weight::ZERO,

@@ -165,7 +165,7 @@ impl Worker {
             let mut views = self.views.borrow_mut();
             let mut kept: Vec<Option<Rc<ServiceView>>> = Vec::new();
             kept.resize_with(views.len(), || None);
-            for service in table.services() {
+            for service in table.services().iter() {
                 let index = service.slot as usize;
                 if let Some(view) = views.get_mut(index).and_then(Option::take)
                     && Arc::ptr_eq(&view.service, service)

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::{Host, Matcher, Recognition, ServiceSettings, UserKey};
+use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Split, Variant};
 use crate::upstream::{Endpoint, Health};
 
@@ -13,18 +14,18 @@ use crate::upstream::{Endpoint, Health};
 pub struct Table {
     generation: u64,
     matcher: Arc<Matcher>,
-    services: Vec<Arc<Service>>,
+    services: SharedList<Arc<Service>>,
 }
 
 impl Table {
     /// `matcher` finds indexes into `services`. `generation` is larger than any before it.
-    pub fn new(generation: u64, matcher: Arc<Matcher>, services: Vec<Arc<Service>>) -> Self {
+    pub fn new(generation: u64, matcher: Arc<Matcher>, services: SharedList<Arc<Service>>) -> Self {
         Self { generation, matcher, services }
     }
 
     /// A table without services, generation 0.
     pub fn empty() -> Self {
-        Self::new(0, Arc::default(), Vec::new())
+        Self::new(0, Arc::default(), SharedList::default())
     }
 
     /// The number of this table: opaque, increasing, never reused.
@@ -38,7 +39,7 @@ impl Table {
     }
 
     /// All services.
-    pub fn services(&self) -> &[Arc<Service>] {
+    pub fn services(&self) -> &SharedList<Arc<Service>> {
         &self.services
     }
 
@@ -197,7 +198,7 @@ mod tests {
     fn an_old_table_is_freed_by_the_publisher_once_no_reader_holds_it() {
         let publisher = Publisher::new();
         let held = publisher.load();
-        publisher.publish(Arc::new(Table::new(1, Arc::default(), Vec::new())));
+        publisher.publish(Arc::new(Table::new(1, Arc::default(), SharedList::default())));
         publisher.sweep();
         assert_eq!(publisher.retired(), 1);
         drop(held);

@@ -231,7 +231,11 @@ impl Gate {
         change(&mut service);
         let mut services = vec![Arc::new(service)];
         services.extend(self.others.iter().cloned());
-        self.publisher.publish(Arc::new(Table::new(generation, self.matcher.clone(), services)));
+        self.publisher.publish(Arc::new(Table::new(
+            generation,
+            self.matcher.clone(),
+            services.into_iter().collect(),
+        )));
     }
 
     pub(super) fn kill(&self) {
