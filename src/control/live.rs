@@ -112,7 +112,6 @@ impl Live {
             let service = Arc::new(self.rebuild(at, &state, &old));
             self.services.set(at, service);
         }
-        self.checks.retain(|_, checked| !checked.users.is_empty());
     }
 
     /// The table to publish.
@@ -206,7 +205,9 @@ impl Live {
                 && members.iter().zip(specs).all(|(member, spec)| is_same(&member.endpoint, spec))
         });
         if !stays {
-            return self.build(at, state, Some(old));
+            let service = self.build(at, state, Some(old));
+            self.checks.retain(|_, checked| !checked.users.is_empty());
+            return service;
         }
         let slot = self.entries[at].slot;
         assemble(&config, slot, state, old.groups.clone(), Some(old))
