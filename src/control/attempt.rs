@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::change::{self, Applied, Change, Delta, Direction, Refusal, Stamp};
+use super::change::{self, Applied, Change, Delta, Direction, Refusal, Selection, Stamp};
 use super::commit::{CommitError, Committed, Control, IdempotencyKey, REBASES_MAX, Who};
 use super::desired::{Answer, Desired};
-use super::live::Live;
+use super::live::{Live, Mark};
 use super::saver::Ticket;
 use crate::clock;
 use crate::store::AuditEntry;
@@ -17,11 +17,12 @@ use crate::traffic::{Cause, Weight};
 const SAFE_WAIT: Duration = Duration::from_secs(1);
 
 /// A change on its way.
-pub(super) struct Attempt<'a> {
-    pub(super) control: &'a Control,
-    pub(super) change: &'a Change,
-    pub(super) who: &'a Who,
-    pub(super) key: Option<&'a IdempotencyKey>,
+#[derive(Clone)]
+pub(super) struct Attempt {
+    pub(super) control: Control,
+    pub(super) change: Change,
+    pub(super) who: Who,
+    pub(super) key: Option<IdempotencyKey>,
     pub(super) read_at: Instant,
 }
 
@@ -31,16 +32,21 @@ enum Step {
     /// In force; the disk follows.
     Wait { committed: Committed, ticket: Ticket },
     /// It has to wait for the disk first.
-    Risk,
+    Risk(Mark),
 }
 
-impl Attempt<'_> {
+impl Attempt {
     /// Makes the change, the quick way if it is safe.
-    pub(super) async fn make(&self) -> Result<Committed, CommitError> {
+    pub(super) async fn make(self) -> Result<Committed, CommitError> {
         match self.toward_stable()? {
             Step::Done(committed) => Ok(committed),
             Step::Wait { committed, ticket } => Ok(self.saved(committed, ticket).await),
-            Step::Risk => self.toward_candidate().await,
+            // A task of its own: if the client goes away, what is on disk must still be brought in line with
+            // what is in force.
+            Step::Risk(mark) => match tokio::spawn(async move { self.toward_candidate(mark).await }).await {
+                Ok(done) => done,
+                Err(_) => Err(CommitError::Busy),
+            },
         }
     }
 
@@ -51,20 +57,27 @@ impl Attempt<'_> {
             return Ok(Step::Done(before));
         }
         let (mut applied, mut stamp) = self.apply(&live)?;
+        if applied.direction == Direction::TowardStable {
+            self.ask(&mut live, &applied);
+        }
         if applied.is_noop() {
             return Ok(self.unchanged(&mut live, applied, stamp));
         }
         if applied.direction == Direction::TowardCandidate {
-            return Ok(Step::Risk);
+            return Ok(Step::Risk(live.mark(names(&applied.changes).iter())));
         }
         stamp.generation = self.control.allocate();
         self.keep_answer(&mut applied, &stamp);
         let desired = Arc::new(applied.desired);
         let live_after = self.put_in_force(&mut live, desired.clone(), &applied.changes, stamp.generation);
-        drop(live);
+        // Given to the savers before anybody else can change anything: what is newest is written last.
         let ticket = self.control.save(desired.clone());
-        let kills = matches!(self.change, Change::Kill(_));
-        let ticket = if kills { either(self.control.save_kills(&desired), ticket) } else { ticket };
+        let kills = matches!(self.change, Change::Kill(_)).then(|| self.control.save_kills(desired));
+        drop(live);
+        let ticket = match kills {
+            Some(kills) => either(kills, ticket),
+            None => ticket,
+        };
         self.record(&applied.changes, &stamp);
         let committed = Committed {
             generation: stamp.generation,
@@ -75,51 +88,74 @@ impl Attempt<'_> {
         Ok(Step::Wait { committed, ticket })
     }
 
+    /// From now on, nothing that waits for the disk may land on these services.
+    fn ask(&self, live: &mut Live, applied: &Applied) {
+        match &self.change {
+            Change::Kill(Selection::All) => live.asked_for_stable(None),
+            _ => live.asked_for_stable(Some(&names(&applied.changes))),
+        }
+    }
+
     /// Waits for the disk, but not for long.
     async fn saved(&self, committed: Committed, ticket: Ticket) -> Committed {
         let saved = matches!(tokio::time::timeout(SAFE_WAIT, ticket).await, Ok(Ok(Ok(()))));
         Committed { saved, ..committed }
     }
 
-    /// Makes the change after it is on disk, if it still may be made then.
-    async fn toward_candidate(&self) -> Result<Committed, CommitError> {
+    /// Makes the change after it is on disk, if it still may be made then: if it is not refused now, and if nobody
+    /// has asked for less of the candidates since `mark`.
+    async fn toward_candidate(&self, mark: Mark) -> Result<Committed, CommitError> {
         let _turn = self.control.take_turn().await;
         for _ in 0..REBASES_MAX {
-            let next = {
+            let (proposal, changes, stamp) = {
                 let live = self.control.live();
                 if let Some(before) = self.answered(&live.desired)? {
                     return Ok(before);
                 }
-                let (applied, mut stamp) = self.apply(&live)?;
-                (!applied.is_noop()).then(|| {
-                    stamp.generation = self.control.allocate();
-                    (applied, stamp)
-                })
-            };
-            let Some((mut applied, stamp)) = next else {
-                // Somebody else made the same change meanwhile.
-                match self.toward_stable()? {
-                    Step::Done(committed) => return Ok(committed),
-                    Step::Wait { committed, ticket } => return Ok(self.saved(committed, ticket).await),
-                    Step::Risk => continue,
+                let (mut applied, mut stamp) = self.apply(&live)?;
+                if live.mark(names(&applied.changes).iter()) != mark {
+                    return Err(overtaken(&applied.changes).into());
                 }
+                if applied.is_noop() {
+                    break;
+                }
+                stamp.generation = self.control.allocate();
+                self.keep_answer(&mut applied, &stamp);
+                let proposal = self.control.propose(&live, applied.desired);
+                (proposal, applied.changes, stamp)
             };
-            self.keep_answer(&mut applied, &stamp);
-            let desired = Arc::new(applied.desired);
-            let Some(mut live) = self.control.saved_first(&desired, stamp.generation).await? else {
-                continue;
+            let desired = proposal.desired.clone();
+            let Some(mut live) = self.control.saved_first(proposal).await? else { continue };
+            // The state has not changed; health may have, and what people want.
+            let still_fits = match self.apply(&live) {
+                Err(refusal) => Err(refusal),
+                Ok(_) if live.mark(names(&changes).iter()) != mark => Err(overtaken(&changes)),
+                Ok(_) => Ok(()),
             };
-            let live_after = self.put_in_force(&mut live, desired, &applied.changes, stamp.generation);
+            if let Err(refusal) = still_fits {
+                self.control.overrule(&live);
+                return Err(refusal.into());
+            }
+            let generation = match self.control.last_allocated() == stamp.generation {
+                true => stamp.generation,
+                // Health flipped meanwhile: tables have larger numbers by now.
+                false => self.control.allocate(),
+            };
+            let live_after = self.put_in_force(&mut live, desired, &changes, generation);
             drop(live);
-            self.record(&applied.changes, &stamp);
-            return Ok(Committed {
-                generation: stamp.generation,
-                saved: true,
-                live: live_after,
-                changes: applied.changes,
-            });
+            if let Change::Deploy { service, .. } = &self.change {
+                self.control.measure_anew(service);
+            }
+            let stamp = Stamp { generation, ..stamp };
+            self.record(&changes, &stamp);
+            return Ok(Committed { generation, saved: true, live: live_after, changes });
         }
-        Err(CommitError::Busy)
+        // Others kept coming in between, or made the same change.
+        match self.toward_stable()? {
+            Step::Done(committed) => Ok(committed),
+            Step::Wait { committed, ticket } => Ok(self.saved(committed, ticket).await),
+            Step::Risk(_) => Err(CommitError::Busy),
+        }
     }
 
     /// Applies the change under the next generation number, which is not given out yet.
@@ -131,7 +167,7 @@ impl Attempt<'_> {
             reason: self.who.reason.clone(),
         };
         let facts = |name: &str| live.facts(name);
-        let applied = change::apply(&live.desired, self.change, &facts, &stamp)?;
+        let applied = change::apply(&live.desired, &self.change, &facts, &stamp)?;
         Ok((applied, stamp))
     }
 
@@ -150,7 +186,7 @@ impl Attempt<'_> {
     }
 
     fn answered(&self, desired: &Desired) -> Result<Option<Committed>, CommitError> {
-        let Some(key) = self.key else { return Ok(None) };
+        let Some(key) = &self.key else { return Ok(None) };
         let Some(answer) = desired.answer(&self.who.actor, &key.key) else { return Ok(None) };
         if answer.digest != key.digest {
             return Err(CommitError::KeyReused(key.key.clone()));
@@ -164,7 +200,7 @@ impl Attempt<'_> {
     }
 
     fn keep_answer(&self, applied: &mut Applied, stamp: &Stamp) {
-        let Some(key) = self.key else { return };
+        let Some(key) = &self.key else { return };
         let live = match applied.is_noop() {
             true => Duration::ZERO,
             false => clock::now().saturating_duration_since(self.read_at),
@@ -185,20 +221,25 @@ impl Attempt<'_> {
     fn unchanged(&self, live: &mut Live, mut applied: Applied, mut stamp: Stamp) -> Step {
         let committed = Committed {
             generation: live.desired.generation,
-            saved: self.control.is_saved(),
+            saved: self.is_saved(),
             live: Duration::ZERO,
             changes: applied.changes.clone(),
         };
         if self.key.is_none() {
             return Step::Done(committed);
         }
-        // The number stays unused. It makes a change that waits for the disk look again, and keep the answer.
-        self.control.allocate();
+        // Another state is in force now: a change that waits for the disk looks again, and keeps the answer.
         stamp.generation = live.desired.generation;
         self.keep_answer(&mut applied, &stamp);
         let desired = Arc::new(applied.desired);
         live.adopt(desired.clone(), &[]);
         Step::Wait { committed, ticket: self.control.save(desired) }
+    }
+
+    /// Whether what this change asked for is on disk already.
+    fn is_saved(&self) -> bool {
+        let saver = &self.control.inner.saver;
+        saver.is_saved() || (matches!(self.change, Change::Kill(_)) && saver.are_kills_saved())
     }
 
     fn record(&self, changes: &[Delta], stamp: &Stamp) {
@@ -222,6 +263,15 @@ impl Attempt<'_> {
             });
         }
     }
+}
+
+fn names(changes: &[Delta]) -> Vec<Arc<str>> {
+    changes.iter().map(|delta| delta.service.clone()).collect()
+}
+
+fn overtaken(changes: &[Delta]) -> Refusal {
+    let names: Vec<&str> = changes.iter().map(|delta| &*delta.service).take(5).collect();
+    Refusal::Overtaken(names.join(", "))
 }
 
 /// Resolves well when either does, badly when both do not.

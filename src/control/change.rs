@@ -156,6 +156,11 @@ pub enum Refusal {
         /// When.
         time: Timestamp,
     },
+    /// Somebody else wanted something of the same services while this waited for the disk.
+    #[error(
+        "nothing changed: while this waited for the disk, somebody else changed {0} or asked for less of the candidate; look at it again"
+    )]
+    Overtaken(String),
     /// A lock forbids it.
     #[error("{service} is locked ({}, by {} at {}): {}", .lock.cause, .lock.actor, .lock.at, UnlockHint(.service))]
     Locked {

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::attempt::Attempt;
 use super::change::{Change, Delta, Refusal};
-use super::desired::Desired;
+use super::desired::{Desired, GENERATIONS_AHEAD};
 use super::events::Events;
 use super::live::{CheckKey, Live};
 use super::recovery::{self, KillFile, TIDEGATE};
@@ -26,7 +26,7 @@ use super::settings::ServiceConfig;
 use crate::clock;
 use crate::routing::{Matcher, Publisher, Table};
 use crate::store::{
-    AuditEntry, AuditLimits, Found, OpenError, RecoverError, Recovered, SlotFile, StateFolder,
+    AuditEntry, AuditLimits, Found, OpenError, Origin, RecoverError, Recovered, SlotFile, StateFolder,
 };
 use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
 use crate::upstream::{EndpointUrl, Health};
@@ -126,7 +126,7 @@ pub(super) struct Inner {
     allocated: Arc<AtomicU64>,
     /// Held through a change toward the candidate: one at a time.
     risk: tokio::sync::Mutex<()>,
-    saver: Saver,
+    pub(super) saver: Saver,
     events: Arc<Events>,
     tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
@@ -180,9 +180,19 @@ impl Control {
         let mut states = folder.state_file();
         let lost = match kills.found() {
             Found::Damaged { why } => Some(why.clone()),
-            Found::Nothing | Found::Whole | Found::OneSlot => None,
+            Found::OneSlot => {
+                Some("one of its halves cannot be read, and it may have been the newer".to_owned())
+            }
+            Found::Nothing if recovered.origin != Origin::Fresh => Some("it is gone".to_owned()),
+            Found::Nothing | Found::Whole => None,
         };
-        let kept = kills.read().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (kept, lost) = match kills.read().filter(|bytes| !bytes.is_empty()) {
+            None => (None, lost),
+            Some(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(kept) => (Some(kept), lost),
+                Err(error) => (None, Some(lost.unwrap_or_else(|| error.to_string()))),
+            },
+        };
         let disk = Disk {
             states: Box::new(move |bytes| states.save(bytes)),
             kills: Box::new(move |bytes| kills.write(bytes)),
@@ -193,7 +203,7 @@ impl Control {
 
     /// The same on any disk: what was recovered from it is given.
     pub fn start_on(
-        disk: Disk,
+        mut disk: Disk,
         recovered: Recovered,
         kills: Option<KillFile>,
         kills_lost: Option<String>,
@@ -213,7 +223,13 @@ impl Control {
             let (events, allocated) = (events.clone(), allocated.clone());
             move |outcome: &Outcome| tell_saving(&events, allocated.load(Ordering::Acquire), outcome)
         };
-        let saver = Saver::start(disk.states, disk.kills, allocated.clone(), Box::new(tell))
+        // Before anything is in force, so that a crash right afterwards cannot give its number out again. A disk
+        // that refuses is no reason not to serve: it is tried on, and said.
+        let desired = Arc::new(start.desired);
+        let reserved = start.ceiling.saturating_add(GENERATIONS_AHEAD);
+        let first = (disk.states)(&desired.to_bytes(reserved));
+        let reserved = if first.is_ok() { reserved } else { start.ceiling };
+        let saver = Saver::start(disk.states, disk.kills, allocated.clone(), reserved, Box::new(tell))
             .map_err(io("start the saver"))?;
 
         let inner = Inner {
@@ -228,16 +244,16 @@ impl Control {
             checks_changed: Notify::new(),
         };
         let control = Self { inner: Arc::new(inner) };
-        let desired = Arc::new(start.desired);
         {
             let mut live = control.live();
             live.configure(configs, matcher, desired.clone());
             let generation = control.inner.allocated.load(Ordering::Acquire);
             control.publish(&mut live, generation);
         }
-        control.save_kills(&desired);
-        // The first save is not waited for: what was there before is at least as careful.
-        drop(control.inner.saver.save(desired));
+        drop(control.save_kills(desired.clone()));
+        if first.is_err() {
+            drop(control.save(desired));
+        }
         control.record(by_us("start", control.generation()));
         if let Some(alarm) = start.alarm {
             eprintln!("tidegate: WARNING: {alarm}");
@@ -316,7 +332,13 @@ impl Control {
         key: Option<&IdempotencyKey>,
         read_at: Instant,
     ) -> Result<Committed, CommitError> {
-        let attempt = Attempt { control: self, change, who, key, read_at };
+        let attempt = Attempt {
+            control: self.clone(),
+            change: change.clone(),
+            who: who.clone(),
+            key: key.cloned(),
+            read_at,
+        };
         let done = attempt.make().await;
         if done.is_ok() {
             let kind = match change {
@@ -355,7 +377,9 @@ impl Control {
         let (flip, generation) = {
             let mut live = self.live();
             let Some(flip) = live.checked(key, result) else { return };
-            let generation = self.allocate();
+            // Numbers beyond the reserved ones are for what people want; health can do without.
+            let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
+            let generation = if is_exhausted { self.generation() } else { self.allocate() };
             self.publish(&mut live, generation);
             (flip, generation)
         };
@@ -398,27 +422,42 @@ impl Control {
         self.inner.allocated.load(Ordering::Acquire)
     }
 
-    /// Waits until a state that is not in force is on disk; then what is in force may be replaced by it under
-    /// the generation it was made for. `None` if somebody came in between: what is on disk is not what will
-    /// be in force, so look again.
+    /// Gives a state that is not in force to the saver, made from the one that is.
+    pub(super) fn propose(&self, live: &Live, desired: Desired) -> Proposal {
+        let desired = Arc::new(desired);
+        let ticket = self.inner.saver.propose(desired.clone());
+        Proposal { desired, base: live.desired.clone(), ticket }
+    }
+
+    /// Waits until a proposal is on disk; then it may be put in force. `None` if the state it was made from is
+    /// not in force any more: look again.
     pub(super) async fn saved_first(
         &self,
-        desired: &Arc<Desired>,
-        generation: u64,
+        proposal: Proposal,
     ) -> Result<Option<MutexGuard<'_, Live>>, CommitError> {
-        let saved = match tokio::time::timeout(RISK_WAIT, self.inner.saver.propose(desired.clone())).await {
+        let saved = match tokio::time::timeout(RISK_WAIT, proposal.ticket).await {
             Ok(Ok(outcome)) => outcome.map_err(CommitError::NotSaved),
             Ok(Err(_)) | Err(_) => Err(CommitError::DiskTimeout),
         };
-        if saved.is_ok() {
-            let live = self.live();
-            if self.last_allocated() == generation {
-                return Ok(Some(live));
-            }
+        let live = self.live();
+        if saved.is_ok() && Arc::ptr_eq(&live.desired, &proposal.base) {
+            return Ok(Some(live));
         }
-        // The proposal may be on disk and is not going to be in force: what is in force overrules it.
-        drop(self.inner.saver.save(self.desired()));
+        self.overrule(&live);
         saved.map(|()| None)
+    }
+
+    /// A proposal may be on disk and is not going to be in force: what is in force overrules it.
+    pub(super) fn overrule(&self, live: &Live) {
+        drop(self.inner.saver.save(live.desired.clone()));
+    }
+
+    /// The last minute of a service was another version's.
+    pub(super) fn measure_anew(&self, service: &str) {
+        let table = self.table();
+        if let Some(service) = table.services().iter().find(|known| &*known.settings.name == service) {
+            self.windows().restart(ServiceSlot(service.slot), clock::now());
+        }
     }
 
     /// Keeps on trying to save what is in force.
@@ -430,12 +469,23 @@ impl Control {
         self.inner.publisher.publish(Arc::new(live.table(generation)));
         live.retire();
         self.inner.checks_changed.notify_one();
+        if self.last_allocated() + GENERATIONS_AHEAD / 2 > self.inner.saver.reserved() {
+            // Most of the reserved numbers are used: reserve more, long before they run out.
+            drop(self.inner.saver.save(live.desired.clone()));
+        }
     }
 
-    pub(super) fn save_kills(&self, desired: &Desired) -> Ticket {
-        let ceiling = self.last_allocated() + super::desired::GENERATIONS_AHEAD;
-        self.inner.saver.save_kills(KillFile::of(desired, ceiling).to_bytes(SlotFile::PAYLOAD_MAX))
+    pub(super) fn save_kills(&self, desired: Arc<Desired>) -> Ticket {
+        self.inner.saver.save_kills(desired)
     }
+}
+
+/// A state on its way to the disk.
+pub(super) struct Proposal {
+    pub(super) desired: Arc<Desired>,
+    /// What it was made from.
+    base: Arc<Desired>,
+    ticket: Ticket,
 }
 
 pub(super) fn by_us(what: &str, generation: u64) -> AuditEntry {

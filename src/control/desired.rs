@@ -22,8 +22,10 @@ pub const GENERATIONS_AHEAD: u64 = 10_000;
 
 /// How long the answer to an idempotency key is kept.
 const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How many answers are kept at most; the oldest goes first.
-const ANSWERS_MAX: usize = 4096;
+/// How many answers are kept at most; the oldest goes first. All are saved with each change.
+const ANSWERS_MAX: usize = 1024;
+/// How many services all kept answers speak of at most.
+const ANSWERED_SERVICES_MAX: usize = 50_000;
 
 /// The desired state of all services.
 #[derive(Clone, Debug, Default)]
@@ -167,8 +169,13 @@ impl Desired {
         answers.retain(|old| {
             now.since(old.time) < ANSWERS_KEPT && (old.key != answer.key || old.actor != answer.actor)
         });
-        while answers.len() >= ANSWERS_MAX {
-            answers.pop_front();
+        let mut services: usize = answers.iter().map(|answer| answer.changes.len()).sum();
+        services += answer.changes.len();
+        while answers.len() >= ANSWERS_MAX || services > ANSWERED_SERVICES_MAX {
+            match answers.pop_front() {
+                Some(oldest) => services -= oldest.changes.len(),
+                None => break,
+            }
         }
         answers.push_back(Arc::new(answer));
     }

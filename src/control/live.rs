@@ -26,11 +26,17 @@ pub struct CheckKey {
 }
 
 /// What the checks of an address say so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Checked {
     hysteresis: Hysteresis,
     error: Option<Arc<str>>,
     users: Vec<(usize, Variant)>,
+}
+
+impl Checked {
+    fn at(health: Health) -> Self {
+        Self { hysteresis: Hysteresis::at(health), error: None, users: Vec::new() }
+    }
 }
 
 /// A health that has changed.
@@ -43,6 +49,19 @@ pub struct Flip {
     /// The variants that use the endpoint, by service name.
     pub users: Vec<(Arc<str>, Variant)>,
 }
+
+/// When somebody last asked for less of a candidate, also where there was nothing to change. A change toward the
+/// candidate that waits for the disk must not land after that.
+#[derive(Debug, Default)]
+struct Asked {
+    count: u64,
+    all: u64,
+    services: HashMap<Arc<str>, u64>,
+}
+
+/// A moment, for some services: as long as it stays the same, nobody has asked for less of their candidates.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mark(Vec<u64>);
 
 #[derive(Debug)]
 struct Entry {
@@ -62,6 +81,7 @@ pub struct Live {
     slots: HashMap<Arc<str>, u32>,
     checks: HashMap<CheckKey, Checked>,
     endpoints_made: u32,
+    asked: Asked,
     retiring: Vec<Arc<Endpoint>>,
 }
 
@@ -144,6 +164,25 @@ impl Live {
                 })
                 .collect(),
         })
+    }
+
+    /// Somebody asks for less of the candidates of these services, `None` for all.
+    pub fn asked_for_stable(&mut self, services: Option<&[Arc<str>]>) {
+        self.asked.count += 1;
+        match services {
+            None => self.asked.all = self.asked.count,
+            Some(services) => {
+                for service in services {
+                    self.asked.services.insert(service.clone(), self.asked.count);
+                }
+            }
+        }
+    }
+
+    /// Who asked for less of these services' candidates, until now.
+    pub fn mark<'s>(&self, services: impl Iterator<Item = &'s Arc<str>>) -> Mark {
+        let asked = |service| self.asked.services.get(service).copied().unwrap_or(0).max(self.asked.all);
+        Mark(services.map(asked).collect())
     }
 
     /// The configuration of a service.
@@ -249,7 +288,10 @@ impl Live {
                 }
             };
             let key = CheckKey { url: spec.url.clone(), settings: health.clone() };
-            let checked = self.checks.entry(key).or_default();
+            // Other settings do not make what is known about an address unknown.
+            let known = had.iter().find(|member| *member.endpoint.url() == spec.url);
+            let known = known.map_or(Health::Unknown, |member| member.health);
+            let checked = self.checks.entry(key).or_insert_with(|| Checked::at(known));
             checked.users.push((at, variant));
             members.push(Member { endpoint, health: checked.hysteresis.health() });
         }

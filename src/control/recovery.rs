@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Changed, Desired, Loaded, ServiceState};
+use super::desired::{Changed, Desired, GENERATIONS_AHEAD, Loaded, ServiceState};
 use super::settings::ServiceConfig;
 use crate::clock::Timestamp;
 use crate::store::Origin;
@@ -105,11 +105,15 @@ pub fn start(
     let kills = kills.unwrap_or_default();
     let mut ceiling = ceiling.max(kills.ceiling);
     if lost && kills.ceiling == 0 {
-        // Nothing says which numbers were used. Seconds since 1970 are beyond any that were.
-        ceiling = now.as_secs();
+        // Nothing says which numbers were used. Milliseconds since 1970 are beyond any that were.
+        ceiling = now.as_millis();
     }
 
-    let generation = ceiling + 1;
+    if matches!(origin, Origin::Previous { .. }) {
+        // The newest state, which cannot be read, had reserved more.
+        ceiling = ceiling.saturating_add(2 * GENERATIONS_AHEAD);
+    }
+    let generation = ceiling.saturating_add(1);
     let by_us = |generation| Changed { generation, actor: TIDEGATE.to_owned(), time: now };
     desired.add(configs.iter().map(|config| first_state(config, by_us(generation))));
     let is_new = desired.generation == 0;

@@ -14,6 +14,7 @@ use super::live::places;
 use super::recovery::first_state;
 use super::settings::ServiceConfig;
 use crate::clock;
+use crate::routing::Matcher;
 use crate::store::AuditEntry;
 use crate::telemetry::names;
 use crate::traffic::Variant;
@@ -54,19 +55,35 @@ impl Control {
     pub async fn reload(&self, configs: Vec<ServiceConfig>, who: &Who) -> Result<Reloaded, ReloadError> {
         let configs: Vec<_> = configs.into_iter().map(Arc::new).collect();
         let matcher = matcher(&configs)?;
+        let (control, who) = (self.clone(), who.clone());
+        // A task of its own, as for every change that waits for the disk.
+        match tokio::spawn(async move { control.take_over(&configs, &matcher, &who).await }).await {
+            Ok(reloaded) => reloaded.map_err(ReloadError::from),
+            Err(_) => Err(CommitError::Busy.into()),
+        }
+    }
+
+    async fn take_over(
+        &self,
+        configs: &[Arc<ServiceConfig>],
+        matcher: &Arc<Matcher>,
+        who: &Who,
+    ) -> Result<Reloaded, CommitError> {
         let _turn = self.take_turn().await;
         for _ in 0..REBASES_MAX {
-            let (desired, generation) = {
+            let (proposal, generation) = {
                 let live = self.live();
                 let generation = self.allocate();
-                (Arc::new(self.reloaded_state(&live.desired, &configs, generation)), generation)
+                (self.propose(&live, self.reloaded_state(&live.desired, configs, generation)), generation)
             };
-            let Some(mut live) = self.saved_first(&desired, generation).await? else { continue };
+            let desired = proposal.desired.clone();
+            let Some(mut live) = self.saved_first(proposal).await? else { continue };
+            let generation = if self.last_allocated() == generation { generation } else { self.allocate() };
             let old: Vec<_> = live.configs().cloned().collect();
-            live.configure(configs.clone(), matcher.clone(), desired.clone());
+            live.configure(configs.to_vec(), matcher.clone(), desired.clone());
             self.publish(&mut live, generation);
             drop(live);
-            let reloaded = Reloaded { changes: changes(&old, &configs), drift: drift_of(&desired, &configs) };
+            let reloaded = Reloaded { changes: changes(&old, configs), drift: drift_of(&desired, configs) };
             self.record(AuditEntry {
                 actor: who.actor.clone(),
                 claimed: who.claimed.clone(),
@@ -80,7 +97,7 @@ impl Control {
             metrics::counter!(names::COMMITS.name, "kind" => "reload").increment(1);
             return Ok(reloaded);
         }
-        Err(CommitError::Busy.into())
+        Err(CommitError::Busy)
     }
 
     /// Where the state in force differs from the configuration in force, for one service.

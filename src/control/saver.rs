@@ -8,18 +8,21 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::desired::{Desired, GENERATIONS_AHEAD};
+use super::recovery::KillFile;
 use crate::clock;
+use crate::store::SlotFile;
 use crate::telemetry::names;
 
 /// How long to wait before a failed save is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long each thread may take for its last write.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where bytes are written durably; returns once they are. A closure, so that tests can have slow and broken disks.
 pub type Sink = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
@@ -36,35 +39,55 @@ pub type OnChange = Box<dyn Fn(&Outcome) + Send>;
 /// Writes states and kill locks.
 pub struct Saver {
     states: Arc<Queue<Arc<Desired>>>,
-    kills: Arc<Queue<Vec<u8>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    kills: Arc<Queue<Arc<Desired>>>,
+    reserved: Arc<AtomicU64>,
+    threads: Mutex<Vec<mpsc::Receiver<()>>>,
 }
 
 impl Saver {
-    /// Starts the threads. `allocated` is the last generation number that was given out; `clean` names
-    /// the state that is written at the very end, after which numbers go on without a gap.
+    /// Starts the threads. `allocated` is the last generation number that was given out, `reserved` the number up
+    /// to which the disk knows that they may be.
     pub fn start(
         mut states: Sink,
-        kills: Sink,
+        mut kills: Sink,
         allocated: Arc<AtomicU64>,
+        reserved: u64,
         on_change: OnChange,
     ) -> io::Result<Self> {
-        let saver = Self { states: Arc::default(), kills: Arc::default(), threads: Mutex::default() };
-        let mut clean_stop = false;
-        let write_state: Write<Arc<Desired>> = Box::new(move |desired, last| {
-            clean_stop |= last;
-            let allocated = allocated.load(Ordering::Acquire).max(desired.generation);
-            let ceiling = if clean_stop { allocated } else { allocated + GENERATIONS_AHEAD };
+        let reserved = Arc::new(AtomicU64::new(reserved));
+        let saver = Self {
+            states: Arc::default(),
+            kills: Arc::default(),
+            reserved: reserved.clone(),
+            threads: Mutex::default(),
+        };
+        let ceiling = {
+            let allocated = allocated.clone();
+            // After a clean stop numbers go on without a gap.
+            move |desired: &Desired, is_last| {
+                let allocated = allocated.load(Ordering::Acquire).max(desired.generation);
+                if is_last { allocated } else { allocated.saturating_add(GENERATIONS_AHEAD) }
+            }
+        };
+        let kill_ceiling = ceiling.clone();
+        let write_state: Write = Box::new(move |desired, is_last| {
+            let ceiling = ceiling(desired, is_last);
             let begun = clock::now();
             let written = states(&desired.to_bytes(ceiling));
             let result = if written.is_ok() { "ok" } else { "error" };
             metrics::counter!(names::SAVES.name, "result" => result).increment(1);
             metrics::histogram!(names::SAVE_DURATION.name).record(clock::now() - begun);
-            written
+            written.map(|()| reserved.store(ceiling, Ordering::Release))
         });
-        let mut kills = kills;
-        let write_kills: Write<Vec<u8>> = Box::new(move |payload, _| kills(payload));
-        let quiet: OnChange = Box::new(|_| {});
+        let write_kills: Write = Box::new(move |desired, is_last| {
+            let file = KillFile::of(desired, kill_ceiling(desired, is_last));
+            kills(&file.to_bytes(SlotFile::PAYLOAD_MAX))
+        });
+        let quiet: OnChange = Box::new(|outcome| {
+            if let Err(error) = outcome {
+                eprintln!("tidegate: WARNING: the kill file cannot be written, trying on: {error}");
+            }
+        });
         let mut threads = saver.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.push(spawn("saver", saver.states.clone(), write_state, on_change)?);
         threads.push(spawn("kill-saver", saver.kills.clone(), write_kills, quiet)?);
@@ -83,8 +106,8 @@ impl Saver {
     }
 
     /// Saves the kill locks in force; tried until it works or later ones are saved.
-    pub fn save_kills(&self, payload: Vec<u8>) -> Ticket {
-        self.kills.put(payload, true)
+    pub fn save_kills(&self, desired: Arc<Desired>) -> Ticket {
+        self.kills.put(desired, true)
     }
 
     /// Whether everything in force is on disk, one way or the other.
@@ -92,15 +115,25 @@ impl Saver {
         self.states.lock().in_force.is_none()
     }
 
+    /// Whether every kill lock in force is in the kill file.
+    pub fn are_kills_saved(&self) -> bool {
+        self.kills.lock().in_force.is_none()
+    }
+
+    /// The number up to which generations may be given out: the disk knows of them.
+    pub fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Acquire)
+    }
+
     /// Writes `desired` for the last time, marked so that generation numbers go on without a gap, and ends the
-    /// threads. `false` if it could not be written.
+    /// threads; a disk that hangs is given up after ten seconds. `false` if the state could not be written.
     pub fn stop(&self, desired: Arc<Desired>) -> bool {
+        drop(self.kills.put_last(desired.clone()));
         let mut ticket = self.states.put_last(desired);
-        self.kills.end();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A thread that panicked has said so; there is nothing left to do for it.
-            let _ = thread.join();
+        for ended in threads {
+            // Nothing is ever sent: the other end goes when its thread does.
+            let _ = ended.recv_timeout(STOP_PATIENCE);
         }
         matches!(ticket.try_recv(), Ok(Ok(())))
     }
@@ -204,16 +237,21 @@ impl<T: Clone> Queue<T> {
     }
 }
 
-/// Writes an item; `true` for the last one before the end.
-type Write<T> = Box<dyn FnMut(&T, bool) -> io::Result<()> + Send>;
+/// Writes a state; `true` for the last one before the end.
+type Write = Box<dyn FnMut(&Arc<Desired>, bool) -> io::Result<()> + Send>;
 
-fn spawn<T: Clone + Send + 'static>(
+/// The receiver is disconnected when the thread ends.
+fn spawn(
     name: &str,
-    queue: Arc<Queue<T>>,
-    mut write: Write<T>,
+    queue: Arc<Queue<Arc<Desired>>>,
+    write: Write,
     on_change: OnChange,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<mpsc::Receiver<()>> {
+    let (alive, ended) = mpsc::channel();
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _alive = alive;
+        // Let go before that, and with it the file.
+        let mut write = write;
         let mut failing = false;
         while let Some((fresh, waiting)) = queue.next(failing) {
             let outcome = write(&fresh.item, fresh.last).map_err(Arc::new);
@@ -229,14 +267,14 @@ fn spawn<T: Clone + Send + 'static>(
                 let _ = waiting.send(outcome.clone());
             }
         }
-    })
+    })?;
+    Ok(ended)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::desired::tests::service;
     use super::*;
-    use std::sync::mpsc;
 
     /// A disk whose writes wait to be told how they end.
     fn slow_disk() -> (Sink, mpsc::Receiver<Vec<u8>>, mpsc::Sender<io::Result<()>>) {
@@ -263,7 +301,7 @@ mod tests {
     }
 
     fn saver(states: Sink, kills: Sink) -> Saver {
-        Saver::start(states, kills, Arc::new(AtomicU64::new(7)), Box::new(|_| {})).unwrap()
+        Saver::start(states, kills, Arc::new(AtomicU64::new(7)), 7, Box::new(|_| {})).unwrap()
     }
 
     #[test]
@@ -286,6 +324,7 @@ mod tests {
         tell.send(Ok(())).unwrap();
         assert!(saver.stop(state(3)));
         assert_eq!(generation(&seen.recv().unwrap()), (3, 7), "a clean stop leaves no gap");
+        assert_eq!(saver.reserved(), 7);
     }
 
     #[test]
@@ -313,7 +352,7 @@ mod tests {
         let saver = saver(sink, working());
         let stuck = saver.save(state(1));
         seen.recv().unwrap();
-        assert!(saver.save_kills(b"[]".to_vec()).blocking_recv().unwrap().is_ok());
+        assert!(saver.save_kills(state(1)).blocking_recv().unwrap().is_ok());
         tell.send(Ok(())).unwrap();
         assert!(stuck.blocking_recv().unwrap().is_ok());
         tell.send(Ok(())).unwrap();

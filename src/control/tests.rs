@@ -126,13 +126,14 @@ impl SlowDisk {
         });
         let kills: Sink =
             Box::new(move |_| if kills_work { Ok(()) } else { Err(io::ErrorKind::Other.into()) });
+        tell.send(Ok(())).unwrap();
         let disk = Disk { states, kills, events: Arc::new(events) };
         let fresh = Recovered { payload: None, origin: Origin::Fresh };
         let configs = vec![config("cart"), config("shop")];
         let control = Control::start_on(disk, fresh, None, None, configs, Tallies::new(0)).unwrap();
         all_healthy(&control);
         let disk = Self { written, tell, _folder: folder };
-        disk.takes();
+        disk.sees_a_write();
         (control, disk)
     }
 
@@ -179,8 +180,7 @@ async fn a_shift_up_waits_for_the_disk() {
         let control = control.clone();
         async move { commit(&control, &shift(&[("shop", 25)])).await }
     });
-    tokio::task::yield_now().await;
-    disk.sees_a_write();
+    until_written(&disk).await;
     assert_eq!(weight(&control, "shop"), Weight::ZERO, "not in force before it is on disk");
     disk.ends_well();
     assert!(shifting.await.unwrap().unwrap().saved);
@@ -194,8 +194,7 @@ async fn a_kill_overtakes_a_shift_that_waits_for_the_disk() {
         let control = control.clone();
         async move { commit(&control, &shift(&[("shop", 25)])).await }
     });
-    tokio::task::yield_now().await;
-    disk.sees_a_write();
+    until_written(&disk).await;
     let killed = commit(&control, &Change::Kill(named(&["shop"]))).await.unwrap();
     assert!(killed.saved, "the kill file does not wait for the state");
     assert!(control.desired().service("shop").unwrap().lock.is_some());
@@ -207,14 +206,166 @@ async fn a_kill_overtakes_a_shift_that_waits_for_the_disk() {
 }
 
 #[tokio::test]
+async fn a_shift_up_never_lands_after_an_acknowledged_shift_down() {
+    for before in [0, 20] {
+        let (control, disk) = SlowDisk::control(true);
+        if before > 0 {
+            let shifting = tokio::spawn({
+                let control = control.clone();
+                async move { commit(&control, &shift(&[("shop", before)])).await }
+            });
+            until_written(&disk).await;
+            disk.ends_well();
+            shifting.await.unwrap().unwrap();
+        }
+        let shifting = tokio::spawn({
+            let control = control.clone();
+            async move { commit(&control, &shift(&[("shop", 80)])).await }
+        });
+        until_written(&disk).await;
+        let regrets = tokio::spawn({
+            let control = control.clone();
+            async move { commit(&control, &shift(&[("shop", 0)])).await }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..8 {
+            disk.ends_well();
+        }
+        assert_eq!(regrets.await.unwrap().unwrap().changes[0].to, Weight::ZERO);
+        let refused = shifting.await.unwrap().unwrap_err();
+        assert!(matches!(refused, CommitError::Refused(Refusal::Overtaken(_))), "from {before}%: {refused}");
+        assert_eq!(weight(&control, "shop"), Weight::ZERO);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_the_disk_and_what_is_in_force_the_same() {
+    let (control, disk) = SlowDisk::control(true);
+    let shifting = tokio::spawn({
+        let control = control.clone();
+        async move { commit(&control, &shift(&[("shop", 50)])).await }
+    });
+    until_written(&disk).await;
+    shifting.abort();
+    assert!(shifting.await.unwrap_err().is_cancelled());
+    for _ in 0..8 {
+        disk.ends_well();
+    }
+    while weight(&control, "shop") != percent(50) {
+        tokio::task::yield_now().await;
+    }
+    assert!(control.stop());
+    let newest = disk.written.try_iter().last().unwrap();
+    assert_eq!(Desired::from_bytes(&newest).unwrap().desired.service("shop").unwrap().weight, percent(50));
+}
+
+#[tokio::test]
+async fn a_flapping_endpoint_neither_starves_changes_nor_uses_up_the_numbers() {
+    let (control, disk) = SlowDisk::control(true);
+    let check = control.checks().into_iter().find(|check| check.url.host() == "green.cart").unwrap();
+    let flap = |times: u32| {
+        for _ in 0..times {
+            for _ in 0..3 {
+                control.checked(&check, Err("refused".into()));
+            }
+            for _ in 0..2 {
+                control.checked(&check, Ok(()));
+            }
+        }
+    };
+    let shifting = tokio::spawn({
+        let control = control.clone();
+        async move { commit(&control, &shift(&[("shop", 25)])).await }
+    });
+    until_written(&disk).await;
+    flap(3);
+    disk.ends_well();
+    let shifted = shifting.await.unwrap().unwrap();
+    assert_eq!((weight(&control, "shop"), shifted.generation), (percent(25), control.generation()));
+
+    // The disk hangs from here on: the numbers that it knows of are all that health may use.
+    flap(20_000);
+    let newest = disk.written.try_iter().last();
+    let last = control.generation();
+    let known = newest.map_or(0, |bytes| Desired::from_bytes(&bytes).unwrap().ceiling);
+    assert!(last <= control.inner.saver.reserved().max(known), "{last} is beyond what the disk knows of");
+    for _ in 0..8 {
+        disk.ends_well();
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_kill_file_locks_everything() {
+    for damage in ["gone", "flipped"] {
+        let folder = tempfile::tempdir().unwrap();
+        let control = start(folder.path(), &["shop"]);
+        commit(&control, &shift(&[("shop", 25)])).await.unwrap();
+        control.stop();
+        drop(control);
+        let path = folder.path().join("kills");
+        if damage == "gone" {
+            std::fs::remove_file(&path).unwrap();
+        } else {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let half = bytes.len() / 2;
+            for at in [60, half + 60] {
+                bytes[at] ^= 1;
+            }
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let control = start(folder.path(), &["shop"]);
+        let shop = control.desired().service("shop").unwrap().clone();
+        assert_eq!(
+            (shop.weight, shop.lock.as_ref().unwrap().cause),
+            (Weight::ZERO, Cause::StateLost),
+            "{damage}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_clean_stop_leaves_no_gap_in_the_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = start(folder.path(), &["shop"]);
+    commit(&control, &shift(&[("shop", 25)])).await.unwrap();
+    let last = control.generation();
+    assert!(control.stop());
+    drop(control);
+    let opened = Opened::open(folder.path()).unwrap();
+    let control = Control::start(opened, vec![config("shop")], Tallies::new(0)).unwrap();
+    assert_eq!(control.generation(), last + 1);
+}
+
+#[tokio::test]
+async fn other_check_settings_do_not_make_a_dead_endpoint_usable() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = start(folder.path(), &["shop"]);
+    let green = control.checks().into_iter().find(|check| check.url.host() == "green.shop").unwrap();
+    for _ in 0..3 {
+        control.checked(&green, Err("refused".into()));
+    }
+    let mut shop = config("shop");
+    let settings = Arc::get_mut(&mut shop.settings).unwrap();
+    settings.health.interval *= 2;
+    control.reload(vec![shop], &ops()).await.unwrap();
+    assert!(control.table().services()[0].groups.green.usable().is_empty());
+}
+
+/// Lets other tasks run until the disk has something to write.
+async fn until_written(disk: &SlowDisk) {
+    while disk.written.try_recv().is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_shift_that_was_overtaken_by_another_service_starts_over() {
     let (control, disk) = SlowDisk::control(true);
     let shifting = tokio::spawn({
         let control = control.clone();
         async move { commit(&control, &shift(&[("shop", 25)])).await }
     });
-    tokio::task::yield_now().await;
-    disk.sees_a_write();
+    until_written(&disk).await;
     commit(&control, &Change::Kill(named(&["cart"]))).await.unwrap();
     for _ in 0..8 {
         // However often it is written meanwhile.
@@ -247,8 +398,7 @@ async fn toward_the_candidate_is_refused_without_the_disk() {
         let control = control.clone();
         async move { commit(&control, &shift(&[("shop", 25)])).await }
     });
-    tokio::task::yield_now().await;
-    disk.sees_a_write();
+    until_written(&disk).await;
     disk.tell.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
     assert!(matches!(shifting.await.unwrap(), Err(CommitError::NotSaved(_))));
     assert_eq!(weight(&control, "shop"), Weight::ZERO);

@@ -94,6 +94,14 @@ impl Windows {
         self.sampled = Some((self.sampled.map_or(now, |(first, _)| first), now));
     }
 
+    /// Forgets what a service did up to now: other software runs there from here on.
+    pub fn restart(&mut self, slot: ServiceSlot, now: Instant) {
+        let Some(totals) = self.tallies.cheap(slot) else { return };
+        if let Some(Some(track)) = self.tracks.get_mut(slot.0 as usize) {
+            **track = Track::from_here(now, totals, &self.tallies, slot);
+        }
+    }
+
     /// The windows that end now. All zero for a service that was never seen to do anything.
     pub fn view(&self, slot: ServiceSlot, now: Instant) -> PerVariant<WindowView> {
         let track = self.tracks.get(slot.0 as usize).and_then(Option::as_ref);

@@ -67,6 +67,11 @@ impl Hysteresis {
         Self { health: Health::Unknown, against: 0 }
     }
 
+    /// As another run of checks left it.
+    pub const fn at(health: Health) -> Self {
+        Self { health, against: 0 }
+    }
+
     /// What the results so far say.
     pub const fn health(self) -> Health {
         self.health

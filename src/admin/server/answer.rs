@@ -73,7 +73,7 @@ fn refusal_kind(refusal: &Refusal) -> ProblemKind {
     match refusal {
         Refusal::UnknownService { .. } => ProblemKind::NotFound,
         Refusal::Nothing | Refusal::Invalid(_) => ProblemKind::Invalid,
-        Refusal::Stale { .. } => ProblemKind::Stale,
+        Refusal::Stale { .. } | Refusal::Overtaken(_) => ProblemKind::Stale,
         Refusal::Locked { .. } => ProblemKind::Locked,
         Refusal::NoHealthyCandidate { .. }
         | Refusal::CandidateInUse { .. }
