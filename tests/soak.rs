@@ -10,9 +10,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio::sync::Mutex;
 
 use tidegate::admin::api::Changed;
 use tidegate::clock;
@@ -25,7 +27,7 @@ use tidegate::traffic::Weight;
 use support::gate::{Asked, understand};
 use support::{By, Gate, Load, Origin, Seen, assert_share, get, origin, tidegate, until};
 
-static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static ONE: Mutex<()> = Mutex::const_new(());
 
 async fn origins() -> (Origin, Origin) {
     (origin().says("blue").start().await, origin().says("green").start().await)
@@ -203,7 +205,7 @@ struct Known {
 /// Changes at random until the daemon is gone.
 async fn storm(gate: &Gate, known: &Mutex<Known>, mut chance: fastrand::Rng) {
     loop {
-        let (weight, locked) = known.lock().unwrap().possible.last().copied().unwrap_or_default();
+        let (weight, locked) = known.lock().await.possible.last().copied().unwrap_or_default();
         let (path, body, after) = match chance.u8(0..10) {
             0..6 if !locked => {
                 let to = Weight::from_percent(chance.u32(0..=100)).unwrap();
@@ -212,10 +214,10 @@ async fn storm(gate: &Gate, known: &Mutex<Known>, mut chance: fastrand::Rng) {
             6..8 => ("/v1/kill", r#"{"services":["shop"]}"#.to_owned(), (Weight::ZERO, true)),
             _ => ("/v1/arm", r#"{"services":["shop"],"note":"on"}"#.to_owned(), (weight, false)),
         };
-        known.lock().unwrap().possible.push(after);
+        known.lock().await.possible.push(after);
         let Ok(answer) = gate.try_admin("POST", path, &[], &body).await else { return };
         let changed: Asked<Changed> = understand(&answer);
-        let mut known = known.lock().unwrap();
+        let mut known = known.lock().await;
         let Ok(changed) = changed else { panic!("{path} {body} was refused: {changed:?}") };
         let done = &changed.changes[0];
         if done.changed {
@@ -248,7 +250,7 @@ async fn killed_two_hundred_times_in_a_storm_it_always_starts_again_and_knows() 
     let (mut kills, mut undecided, begun) = (0, 0, clock::now());
     for round in 0..220 {
         let moment = Duration::from_micros(chance.u64(0..30_000));
-        let before = known.lock().unwrap().generation;
+        let before = known.lock().await.generation;
         tokio::select! {
             () = storm(&gate, &known, chance.fork()) => panic!("the daemon died by itself: {}", gate.said()),
             () = tokio::time::sleep(moment) => {}
@@ -256,7 +258,7 @@ async fn killed_two_hundred_times_in_a_storm_it_always_starts_again_and_knows() 
         gate = gate.dies().begins_again().unwrap_or_else(|why| panic!("round {round}: {why}"));
         let status = gate.status().await;
         let shop = &status.services[0];
-        let mut known = known.lock().unwrap();
+        let mut known = known.lock().await;
         let found = (shop.weight, shop.lock.is_some());
         assert!(known.possible.contains(&found), "round {round}: {found:?}, not one of {:?}", known.possible);
         assert!(status.generation > known.generation, "round {round}: {} again", status.generation);
