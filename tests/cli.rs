@@ -1,10 +1,12 @@
 //! The binary itself: what it says, where it says it, and its exit code.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
+
+use rustix::process::Signal;
 
 fn tidegate(folder: &Path, line: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
@@ -114,4 +116,52 @@ fn a_change_is_told_in_words_or_as_json() {
     );
     let output = tidegate(folder.path(), &format!("shift shop 5% --wait --json --socket {socket}"));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{answer}\n"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_to_its_end_keeps_nobody_from_stopping() {
+    for by in ["signal", "socket"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tidegate.yaml");
+        std::fs::write(
+            &file,
+            "listen: \"127.0.0.1:0\"\ntelemetry: \"off\"\nstate: state\nadmin: {socket: admin.sock}\n\
+             services:\n  shop: {blue: http://127.0.0.1:1, green: http://127.0.0.1:2}\n",
+        )
+        .unwrap();
+        let mut daemon = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["run", "-c", "tidegate.yaml"])
+            .env_clear()
+            .current_dir(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(daemon.stderr.take().unwrap());
+        said.read_line(&mut String::new()).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let ask = |line: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+            command.args(line.split_whitespace()).args(["--socket", "admin.sock"]);
+            command.env_clear().current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().unwrap()
+        };
+        let pid = rustix::process::Pid::from_child(&daemon);
+        let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+        let mut reload = (by == "socket").then(|| ask("reload"));
+        if reload.is_none() {
+            signal(Signal::HUP);
+        }
+        // Opens once the daemon reads, and is held open so that there is no end.
+        let endless = std::fs::File::options().write(true).open(&file).unwrap();
+        if let Some(reload) = &mut reload {
+            assert!(ask("stop --now").wait().unwrap().success());
+            assert!(daemon.wait().unwrap().success(), "{by}");
+            reload.wait().unwrap();
+        } else {
+            signal(Signal::TERM);
+            assert!(daemon.wait().unwrap().success(), "{by}");
+        }
+        drop(endless);
+    }
 }

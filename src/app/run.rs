@@ -1,11 +1,13 @@
 //! The daemon: signals and the exit code around [`Running`].
 
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::running::{Extras, Running, Source, StartError};
+use crate::admin::api::{Problem, Reloaded};
 use crate::config::{self, ConfigError, Overrides};
 
 /// How the daemon is to run.
@@ -40,8 +42,9 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let services = config.control.services.len();
     let source = Source { path: options.config, overrides: options.overrides };
     let running = Running::start(config, Extras { source: Some(source), ..Extras::default() })?;
-    announce(&running, services);
+    // First, so that whoever reads that it runs may send signals.
     listen_for_signals(&running)?;
+    announce(&running, services);
     if running.wait()? { Ok(()) } else { Err(RunError::NotSaved) }
 }
 
@@ -74,18 +77,40 @@ pub fn listen_for_signals(running: &Running) -> Result<(), StartError> {
     let listen = move || {
         runtime.block_on(async {
             let mut asked = false;
+            // Beside the signals, because a file may take its time. HUPs meanwhile become one more afterwards.
+            let mut reloading = None;
             loop {
+                let is_free = reloading.is_none();
+                let reloaded = async {
+                    match &mut reloading {
+                        Some(reload) => Pin::as_mut(reload).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     _ = term.recv() => stop(std::mem::replace(&mut asked, true)),
                     _ = int.recv() => stop(std::mem::replace(&mut asked, true)),
-                    _ = hup.recv() => match reload().await {
-                        Ok(reloaded) => eprintln!("tidegate: reloaded, {} changes", reloaded.changes.len()),
-                        Err(problem) => eprintln!("tidegate: not reloaded, the old configuration stays: {}", problem.error),
-                    },
+                    result = reloaded => {
+                        tell(result);
+                        reloading = None;
+                    }
+                    _ = hup.recv(), if is_free => reloading = Some(Box::pin(reload())),
                 }
             }
         });
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(system("a thread"))?;
     Ok(())
+}
+
+fn tell(reload: Result<Reloaded, Problem>) {
+    match reload {
+        Ok(reloaded) => {
+            let count = reloaded.changes.len();
+            eprintln!("tidegate: reloaded, {count} {}", if count == 1 { "change" } else { "changes" });
+        }
+        Err(problem) => {
+            eprintln!("tidegate: not reloaded, the old configuration stays: {}", problem.error);
+        }
+    }
 }
