@@ -293,10 +293,12 @@ pub struct Explanation {
     pub weight: Weight,
     /// The rule that decides, as in metrics and access log.
     pub rule: String,
-    /// Where the visitor goes.
-    pub variant: Variant,
+    /// Where the visitor goes; absent if each request is drawn anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
     /// The role of that variant.
-    pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// The whole story in a sentence.
     pub sentence: String,
 }
