@@ -159,6 +159,17 @@ pub enum ProblemKind {
     TimedOut,
 }
 
+/// That there is no service of a name, and which there are.
+pub fn unknown_service(name: &str, known: impl Iterator<Item = String>) -> String {
+    const NAMED_MAX: usize = 20;
+    let known: Vec<String> = known.take(NAMED_MAX + 1).collect();
+    match known.len() {
+        0 => format!("there is no service {name:?}, nor any other"),
+        1..=NAMED_MAX => format!("there is no service {name:?}; there is {}", known.join(", ")),
+        _ => format!("there is no service {name:?}; see `tidegate status` for those there are"),
+    }
+}
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Status {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::running::{Extras, Running, Source, StartError};
 use crate::admin::api::{Problem, Reloaded};
 use crate::config::{self, ConfigError, Overrides};
+use crate::control::Control;
 
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
@@ -45,6 +46,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     // First, so that whoever reads that it runs may send signals.
     listen_for_signals(&running)?;
     announce(&running, services);
+    away_from_start(running.control()).iter().for_each(|line| eprintln!("tidegate: {line}"));
     if running.wait()? { Ok(()) } else { Err(RunError::NotSaved) }
 }
 
@@ -60,6 +62,32 @@ fn announce(running: &Running, services: usize) {
             .telemetry()
             .map_or_else(String::new, |address| format!(", metrics on http://{address}/metrics")),
     );
+}
+
+/// One line for each service that is not where its configuration starts it, and one for those that do not fit.
+fn away_from_start(control: &Control) -> Vec<String> {
+    const LINES_MAX: usize = 9;
+    let (mut lines, mut more) = (Vec::new(), 0_usize);
+    for state in control.desired().services().iter() {
+        // What is no longer configured has no traffic either.
+        let Some(config) = control.config(&state.name) else { continue };
+        if state.lock.is_none() && state.weight == config.initial_weight {
+            continue;
+        }
+        if lines.len() == LINES_MAX {
+            more += 1;
+            continue;
+        }
+        let at = format!("{}: {} {}", state.name, state.candidate(), state.weight).replace('%', " %");
+        lines.push(match &state.lock {
+            Some(lock) => format!("{at}, locked ({}) since {}", lock.cause, lock.at),
+            None => format!("{at} since {}", state.changed.time),
+        });
+    }
+    if more > 0 {
+        lines.push(format!("and {more} more that are not at their start; see `tidegate status`"));
+    }
+    lines
 }
 
 /// TERM and INT drain, a second one ends at once, HUP reloads. Signals have a thread of their own, so that the

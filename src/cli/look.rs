@@ -43,10 +43,11 @@ pub(super) fn status(order: Status, out: &mut dyn Write) -> Result<(), Failure> 
 /// The status with one service only, if one is named.
 fn only(mut status: api::Status, service: Option<&str>) -> Result<api::Status, Failure> {
     if let Some(service) = service {
-        status.services.retain(|found| found.name == service);
-        if status.services.is_empty() {
-            return Err(Failure::Usage(format!("there is no service {:?}", printable(service))));
+        if !status.services.iter().any(|found| found.name == service) {
+            let names = status.services.into_iter().map(|found| found.name);
+            return Err(Failure::Usage(printable(&api::unknown_service(service, names))));
         }
+        status.services.retain(|found| found.name == service);
     }
     Ok(status)
 }

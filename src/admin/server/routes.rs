@@ -25,7 +25,7 @@ use super::status;
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
     OverrideAnswer, OverrideRequest, Problem, ProblemKind, ReloadRequest, Reloaded, ServiceChange,
-    ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, WaitQuery,
+    ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, WaitQuery, unknown_service,
 };
 use crate::clock::{self, Timestamp};
 use crate::control::{Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
@@ -552,7 +552,8 @@ fn selection(services: Vec<String>, all: bool) -> Result<Selection, Problem> {
 fn find(ties: &Ties, name: &str) -> Result<Arc<Service>, Problem> {
     let table = ties.control.table();
     table.services().iter().find(|service| &*service.settings.name == name).cloned().ok_or_else(|| {
-        problem(ProblemKind::NotFound, format!("there is no service {name:?}; see `tidegate status`"))
+        let names = table.services().iter().map(|service| service.settings.name.to_string());
+        problem(ProblemKind::NotFound, unknown_service(name, names))
     })
 }
 
