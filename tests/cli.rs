@@ -1,15 +1,34 @@
 //! The binary itself: what it says, where it says it, and its exit code.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+
+use rustix::process::Signal;
 
 fn tidegate(folder: &Path, line: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(line.split_whitespace()).env_clear().env("XDG_RUNTIME_DIR", folder).current_dir(folder);
     command.output().unwrap()
+}
+
+/// The real daemon with one service, `shop`, on `admin.sock`; and what it says after its first line.
+fn runs(folder: &Path) -> (Child, impl BufRead) {
+    let text = "listen: \"127.0.0.1:0\"\ntelemetry: \"off\"\nstate: state\nadmin: {socket: admin.sock}\n\
+                services:\n  shop: {blue: http://127.0.0.1:1, green: http://127.0.0.1:2}\n";
+    std::fs::write(folder.join("tidegate.yaml"), text).unwrap();
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["run", "-c", "tidegate.yaml"])
+        .env_clear()
+        .current_dir(folder)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(daemon.stderr.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    (daemon, said)
 }
 
 /// Answers every request with `answer` for as long as the test lives; returns the socket.
@@ -65,6 +84,16 @@ fn a_configuration_is_checked() {
     check(&tidegate(folder.path(), "check -c bad.yaml"), 2, "did you mean 5%?");
     check(&tidegate(folder.path(), "run -c bad.yaml"), 2, "did you mean 5%?");
     check(&tidegate(folder.path(), "check -c none.yaml"), 2, "tidegate: read none.yaml: ");
+
+    let found = |line: &str| -> serde_json::Value {
+        serde_json::from_slice(&tidegate(folder.path(), line).stdout).unwrap()
+    };
+    let good = found("check -c good.yaml --json");
+    assert_eq!((&good["valid"], &good["services"][0]), (&true.into(), &"shop".into()));
+    let bad = found("check -c bad.yaml --json");
+    assert_eq!(bad["valid"], false);
+    assert!(bad["error"].as_str().unwrap().contains("did you mean 5%?"), "{bad}");
+    assert_eq!(tidegate(folder.path(), "check -c bad.yaml --json").status.code(), Some(2));
 }
 
 #[test]
@@ -114,4 +143,66 @@ fn a_change_is_told_in_words_or_as_json() {
     );
     let output = tidegate(folder.path(), &format!("shift shop 5% --wait --json --socket {socket}"));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{answer}\n"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_to_its_end_keeps_nobody_from_stopping() {
+    for by in ["signal", "socket"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tidegate.yaml");
+        let (mut daemon, _said) = runs(folder.path());
+        std::fs::remove_file(&file).unwrap();
+        assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let ask = |line: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+            command.args(line.split_whitespace()).args(["--socket", "admin.sock"]);
+            command.env_clear().current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().unwrap()
+        };
+        let pid = rustix::process::Pid::from_child(&daemon);
+        let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+        let mut reload = (by == "socket").then(|| ask("reload"));
+        if reload.is_none() {
+            signal(Signal::HUP);
+        }
+        // Opens once the daemon reads, and is held open so that there is no end.
+        let endless = std::fs::File::options().write(true).open(&file).unwrap();
+        if let Some(reload) = &mut reload {
+            assert!(ask("stop --now").wait().unwrap().success());
+            assert!(daemon.wait().unwrap().success(), "{by}");
+            reload.wait().unwrap();
+        } else {
+            signal(Signal::TERM);
+            assert!(daemon.wait().unwrap().success(), "{by}");
+        }
+        drop(endless);
+    }
+}
+
+#[test]
+fn a_daemon_says_what_it_knows_and_what_it_started_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |line: &str| tidegate(folder.path(), &format!("{line} --socket admin.sock"));
+    let (mut daemon, said) = runs(folder.path());
+    check(&ask("status nope"), 2, "tidegate: there is no service \"nope\"; there is shop\n");
+    check(&ask("candidate nope"), 2, "tidegate: there is no service \"nope\"; there is shop\n");
+    check(&ask("explain --user alice"), 0, "green is at 0%, so user alice gets blue");
+    check(&ask("explain --visitor ab"), 2, "\"ab\" is no visitor id: 16 hex digits");
+    let second = tidegate(folder.path(), "run -c tidegate.yaml --state other");
+    check(&second, 2, "another tidegate answers on admin.sock");
+    let told = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(told.matches("answers on").count(), 1, "{told}");
+    check(&ask("kill shop shop"), 0, "shop: green stays at 0 %, locked");
+    check(&ask("stop --now --wait"), 0, "stopped");
+    assert!(daemon.wait().unwrap().success());
+    assert_eq!(said.lines().count(), 0, "all was at its start");
+
+    let (mut daemon, mut said) = runs(folder.path());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.starts_with("tidegate: shop: green 0 %, locked (kill) since 2"), "{line}");
+    std::fs::write(folder.path().join("tidegate.yaml"), "nope: 1\nservices:\n").unwrap();
+    check(&ask("reload"), 2, "\n");
+    check(&ask("stop --now --wait"), 0, "stopped");
+    assert!(daemon.wait().unwrap().success());
 }

@@ -159,6 +159,17 @@ pub enum ProblemKind {
     TimedOut,
 }
 
+/// That there is no service of a name, and which there are.
+pub fn unknown_service(name: &str, known: impl Iterator<Item = String>) -> String {
+    const NAMED_MAX: usize = 20;
+    let known: Vec<String> = known.take(NAMED_MAX + 1).collect();
+    match known.len() {
+        0 => format!("there is no service {name:?}, nor any other"),
+        1..=NAMED_MAX => format!("there is no service {name:?}; there is {}", known.join(", ")),
+        _ => format!("there is no service {name:?}; see `tidegate status` for those there are"),
+    }
+}
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Status {
@@ -293,10 +304,12 @@ pub struct Explanation {
     pub weight: Weight,
     /// The rule that decides, as in metrics and access log.
     pub rule: String,
-    /// Where the visitor goes.
-    pub variant: Variant,
+    /// Where the visitor goes; absent if each request is drawn anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
     /// The role of that variant.
-    pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// The whole story in a sentence.
     pub sentence: String,
 }

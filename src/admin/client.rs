@@ -75,8 +75,8 @@ impl Client {
     /// The daemon on `socket`, or without one the only daemon on this machine.
     ///
     /// # Errors
-    /// If nobody answers, or more than one does: a socket that we have no permission for counts, because
-    /// the daemon that is meant could be behind it.
+    /// If nobody answers, or more than one does. A socket that we have no permission for matters only if
+    /// no other answers.
     pub fn find(socket: Option<&Path>) -> Result<Self, ClientError> {
         match socket {
             Some(socket) => Self::connect(socket),
@@ -86,25 +86,21 @@ impl Client {
 
     fn only_one_of(candidates: Vec<PathBuf>) -> Result<Self, ClientError> {
         let runtime = wire::runtime()?;
-        let mut possible = Vec::new();
+        let (mut answering, mut denied) = (Vec::new(), None);
         for socket in &candidates {
             match runtime.block_on(reach(socket, DEADLINE)) {
-                Ok(_) => possible.push((socket.clone(), None)),
-                Err(denied @ ClientError::NoPermission { .. }) => {
-                    possible.push((socket.clone(), Some(denied)))
-                }
+                Ok(_) => answering.push(socket.clone()),
+                Err(error @ ClientError::NoPermission { .. }) => denied = denied.or(Some(error)),
                 Err(_) => {}
             }
         }
-        if possible.len() > 1 {
-            return Err(ClientError::Several {
-                sockets: possible.into_iter().map(|(socket, _)| socket).collect(),
-            });
+        if answering.len() > 1 {
+            return Err(ClientError::Several { sockets: answering });
         }
-        match possible.pop() {
-            None => Err(ClientError::NotRunning { tried: candidates }),
-            Some((_, Some(denied))) => Err(denied),
-            Some((socket, None)) => Ok(Self { runtime, socket, deadline: DEADLINE }),
+        match (answering.pop(), denied) {
+            (Some(socket), _) => Ok(Self { runtime, socket, deadline: DEADLINE }),
+            (None, Some(denied)) => Err(denied),
+            (None, None) => Err(ClientError::NotRunning { tried: candidates }),
         }
     }
 

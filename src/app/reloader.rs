@@ -1,16 +1,21 @@
 //! The configuration, read again: what a running process can take over, and what waits for a restart.
 
+use std::error::Error as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::running::Source;
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded};
-use crate::config::{self, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::control::{Control, Who};
 use crate::proxy::{LiveSettings, ProxySettings};
 use crate::traffic::Keys;
+
+/// How long reading the file may take: one on a network that is down is never read.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the configuration again.
 pub(super) struct Reloader {
@@ -20,23 +25,21 @@ pub(super) struct Reloader {
     pub(super) source: Option<Source>,
     pub(super) fixed: Fixed,
     pub(super) drift: Mutex<Vec<String>>,
+    pub(super) turns: Turns,
+}
+
+/// One reload after the other: who reads first commits first, so that an older file never replaces a newer one.
+#[derive(Default)]
+pub(super) struct Turns {
+    whole: tokio::sync::Mutex<()>,
+    /// Kept by the thread that reads, for as long as it does: one that hangs is not joined by another.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Reloader {
     pub(super) async fn reload(&self, request: ReloadRequest, who: Who) -> Result<Reloaded, Problem> {
-        let Some(source) = self.source.clone() else {
-            let error = "this process was not started from a configuration file".to_owned();
-            return Err(Problem { kind: ProblemKind::Conflict, error });
-        };
-        let read = tokio::task::spawn_blocking(move || config::load(&source.path, &source.overrides)).await;
-        let config = match read {
-            Ok(Ok(config)) => config,
-            Ok(Err(error)) => return Err(refused(&error)),
-            Err(_) => {
-                let error = "reading the configuration failed".to_owned();
-                return Err(Problem { kind: ProblemKind::Internal, error });
-            }
-        };
+        let _turn = self.turns.whole.lock().await;
+        let config = self.read().await?;
         let waits = self.fixed.waiting(&Fixed::of(
             &config.proxy,
             &config.control.state,
@@ -63,10 +66,44 @@ impl Reloader {
         let (applied, generation) = (!request.dry_run, self.control.generation());
         Ok(Reloaded { generation, applied, changes: reloaded.changes, drift })
     }
+
+    async fn read(&self) -> Result<Config, Problem> {
+        let Some(source) = self.source.clone() else {
+            let error = "this process was not started from a configuration file".to_owned();
+            return Err(Problem { kind: ProblemKind::Conflict, error });
+        };
+        let file = source.path.display().to_string();
+        let Ok(reading) = self.turns.reading.clone().try_lock_owned() else {
+            let error = format!("an earlier reload is still reading {file}");
+            return Err(Problem { kind: ProblemKind::Unavailable, error });
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let _reading = reading;
+            config::load(&source.path, &source.overrides)
+        });
+        match tokio::time::timeout(READ_PATIENCE, read).await {
+            Ok(Ok(Ok(config))) => Ok(config),
+            Ok(Ok(Err(error))) => Err(refused(&error)),
+            Ok(Err(_)) => {
+                let error = "reading the configuration failed".to_owned();
+                Err(Problem { kind: ProblemKind::Internal, error })
+            }
+            Err(_) => {
+                let error = format!("reading {file} took longer than {} s", READ_PATIENCE.as_secs());
+                Err(Problem { kind: ProblemKind::TimedOut, error })
+            }
+        }
+    }
 }
 
 fn refused(error: &ConfigError) -> Problem {
-    Problem { kind: ProblemKind::Invalid, error: error.to_string() }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    Problem { kind: ProblemKind::Invalid, error: text }
 }
 
 /// What a running process cannot change, as text to compare and to show.

@@ -1,12 +1,15 @@
 //! The daemon: signals and the exit code around [`Running`].
 
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::running::{Extras, Running, Source, StartError};
+use crate::admin::api::{Problem, Reloaded};
 use crate::config::{self, ConfigError, Overrides};
+use crate::control::Control;
 
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
@@ -40,8 +43,10 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let services = config.control.services.len();
     let source = Source { path: options.config, overrides: options.overrides };
     let running = Running::start(config, Extras { source: Some(source), ..Extras::default() })?;
-    announce(&running, services);
+    // First, so that whoever reads that it runs may send signals.
     listen_for_signals(&running)?;
+    announce(&running, services);
+    away_from_start(running.control()).iter().for_each(|line| eprintln!("tidegate: {line}"));
     if running.wait()? { Ok(()) } else { Err(RunError::NotSaved) }
 }
 
@@ -59,6 +64,32 @@ fn announce(running: &Running, services: usize) {
     );
 }
 
+/// One line for each service that is not where its configuration starts it, and one for those that do not fit.
+fn away_from_start(control: &Control) -> Vec<String> {
+    const LINES_MAX: usize = 9;
+    let (mut lines, mut more) = (Vec::new(), 0_usize);
+    for state in control.desired().services().iter() {
+        // What is no longer configured has no traffic either.
+        let Some(config) = control.config(&state.name) else { continue };
+        if state.lock.is_none() && state.weight == config.initial_weight {
+            continue;
+        }
+        if lines.len() == LINES_MAX {
+            more += 1;
+            continue;
+        }
+        let at = format!("{}: {} {}", state.name, state.candidate(), state.weight).replace('%', " %");
+        lines.push(match &state.lock {
+            Some(lock) => format!("{at}, locked ({}) since {}", lock.cause, lock.at),
+            None => format!("{at} since {}", state.changed.time),
+        });
+    }
+    if more > 0 {
+        lines.push(format!("and {more} more that are not at their start; see `tidegate status`"));
+    }
+    lines
+}
+
 /// TERM and INT drain, a second one ends at once, HUP reloads. Signals have a thread of their own, so that the
 /// second one is heard while the first is being obeyed.
 pub fn listen_for_signals(running: &Running) -> Result<(), StartError> {
@@ -74,18 +105,40 @@ pub fn listen_for_signals(running: &Running) -> Result<(), StartError> {
     let listen = move || {
         runtime.block_on(async {
             let mut asked = false;
+            // Beside the signals, because a file may take its time. HUPs meanwhile become one more afterwards.
+            let mut reloading = None;
             loop {
+                let is_free = reloading.is_none();
+                let reloaded = async {
+                    match &mut reloading {
+                        Some(reload) => Pin::as_mut(reload).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     _ = term.recv() => stop(std::mem::replace(&mut asked, true)),
                     _ = int.recv() => stop(std::mem::replace(&mut asked, true)),
-                    _ = hup.recv() => match reload().await {
-                        Ok(reloaded) => eprintln!("tidegate: reloaded, {} changes", reloaded.changes.len()),
-                        Err(problem) => eprintln!("tidegate: not reloaded, the old configuration stays: {}", problem.error),
-                    },
+                    result = reloaded => {
+                        tell(result);
+                        reloading = None;
+                    }
+                    _ = hup.recv(), if is_free => reloading = Some(Box::pin(reload())),
                 }
             }
         });
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(system("a thread"))?;
     Ok(())
+}
+
+fn tell(reload: Result<Reloaded, Problem>) {
+    match reload {
+        Ok(reloaded) => {
+            let count = reloaded.changes.len();
+            eprintln!("tidegate: reloaded, {count} {}", if count == 1 { "change" } else { "changes" });
+        }
+        Err(problem) => {
+            eprintln!("tidegate: not reloaded, the old configuration stays: {}", problem.error);
+        }
+    }
 }

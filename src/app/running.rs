@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::descriptors;
 use super::phase::{Phase, raise};
-use super::reloader::{Fixed, Reloader};
+use super::reloader::{Fixed, Reloader, Turns};
 use super::threads::{Watcher, admin_and_telemetry, checks_and_ticks, spawn};
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
 use crate::admin::server::{AdminError, AdminListener, Break, Ties};
@@ -148,6 +148,7 @@ impl Running {
             source: extras.source,
             fixed: Fixed::of(&proxy_settings, &control_settings.state, &admin, &telemetry),
             drift: Mutex::default(),
+            turns: Turns::default(),
         });
         let ties = Ties {
             control: control.clone(),
@@ -172,7 +173,12 @@ impl Running {
                             let error = "this process is on its way out".to_owned();
                             return Err(Problem { kind: ProblemKind::Unavailable, error });
                         }
-                        reloader.reload(request, who).await
+                        // A task of its own: a client that goes away must not leave half a reload behind.
+                        let reload = tokio::spawn(async move { reloader.reload(request, who).await });
+                        reload.await.unwrap_or_else(|_| {
+                            let error = "the reload broke off".to_owned();
+                            Err(Problem { kind: ProblemKind::Internal, error })
+                        })
                     })
                 }
             }),

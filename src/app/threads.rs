@@ -91,7 +91,11 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, mut phases: watch::R
 
 fn block_on(name: &str, work: impl Future<Output = ()>) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            runtime.block_on(work);
+            // A file or a disk that hangs must not keep the process.
+            runtime.shutdown_background();
+        }
         Err(error) => eprintln!("tidegate: the {name} thread has no runtime: {error}"),
     }
 }

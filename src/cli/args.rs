@@ -21,7 +21,7 @@ pub(super) struct CommandLine {
 const AFTER_HELP: &str = "\
 The service may be left out when there is only one.
 Exit codes: 0 ok · 1 failed · 2 usage or invalid config · 3 conflict or locked · 4 gate or health timeout ·
-5 daemon not reachable";
+5 daemon not reachable. For probes, `healthcheck` knows 0 and 1 only.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -51,7 +51,7 @@ pub(super) enum Verb {
     Stop(Stop),
     /// Read the configuration file again
     Reload(Reload),
-    /// Exit with 0 if the daemon answers and is not stopping, else with 1
+    /// Exit with 0 if the daemon answers and is not stopping, else (not reachable, too) with 1
     Healthcheck(Healthcheck),
     /// Make a cookie that sends a tester to a variant
     Override(Override),
@@ -139,6 +139,9 @@ pub(super) struct Check {
     /// The configuration file
     #[arg(short, long, env = "TIDEGATE_CONFIG", value_name = "FILE")]
     pub(super) config: PathBuf,
+    /// Print what was found as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) overrides: Overrides,
 }

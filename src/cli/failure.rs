@@ -76,12 +76,16 @@ impl Failure {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What happened and why, in one text.
+    /// What happened and why, in one text; each cause once.
     pub(super) fn story(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
+            let more = error.to_string();
+            // Some errors say themselves what caused them.
+            if !text.ends_with(&more) {
+                text.push_str(&format!(": {more}"));
+            }
             cause = error.source();
         }
         text

@@ -43,10 +43,11 @@ pub(super) fn status(order: Status, out: &mut dyn Write) -> Result<(), Failure> 
 /// The status with one service only, if one is named.
 fn only(mut status: api::Status, service: Option<&str>) -> Result<api::Status, Failure> {
     if let Some(service) = service {
-        status.services.retain(|found| found.name == service);
-        if status.services.is_empty() {
-            return Err(Failure::Usage(format!("there is no service {:?}", printable(service))));
+        if !status.services.iter().any(|found| found.name == service) {
+            let names = status.services.into_iter().map(|found| found.name);
+            return Err(Failure::Usage(printable(&api::unknown_service(service, names))));
         }
+        status.services.retain(|found| found.name == service);
     }
     Ok(status)
 }
@@ -89,13 +90,17 @@ pub(super) fn explain(order: Explain, out: &mut dyn Write) -> Result<(), Failure
 fn explained(explanation: &api::Explanation) -> String {
     let api::Explanation { service, subject, bucket, salt, weight, rule, variant, role, sentence } =
         explanation;
-    let facts = [
-        format!("{service}: {subject} → {variant} ({role})"),
-        format!("  rule    {rule}"),
-        format!("  bucket  {} of 100,000, salt {salt:?}", figures::count((*bucket).into())),
-        format!("  weight  {}", figures::share(*weight)),
-        format!("  {sentence}"),
-    ];
+    let mut facts = Vec::new();
+    if let (Some(variant), Some(role)) = (variant, role) {
+        facts.push(format!("{service}: {subject} → {variant} ({role})"));
+        facts.push(format!("  rule    {rule}"));
+        facts.push(format!("  bucket  {} of 100,000, salt {salt:?}", figures::count((*bucket).into())));
+    } else {
+        facts.push(format!("{service}: {subject} → drawn anew for each request"));
+        facts.push(format!("  rule    {rule}"));
+    }
+    facts.push(format!("  weight  {}", figures::share(*weight)));
+    facts.push(format!("  {sentence}"));
     facts.iter().map(|fact| printable(fact) + "\n").collect()
 }
 
@@ -205,14 +210,20 @@ mod tests {
             salt: "shop-2.0".to_owned(),
             weight: Weight::from_percent(25).unwrap(),
             rule: "user".to_owned(),
-            variant: Variant::Blue,
-            role: Role::Stable,
+            variant: Some(Variant::Blue),
+            role: Some(Role::Stable),
             sentence: "94123 is not below 25000.".to_owned(),
         };
         assert_eq!(
             explained(&explanation),
             "shop: user alice → blue (stable)\n  rule    user\n  bucket  94,123 of 100,000, salt \"shop-2.0\"\n  \
              weight  25 %\n  94123 is not below 25000.\n"
+        );
+        let drawn = api::Explanation { rule: "draw".to_owned(), variant: None, role: None, ..explanation };
+        assert_eq!(
+            explained(&drawn),
+            "shop: user alice → drawn anew for each request\n  rule    draw\n  weight  25 %\n  \
+             94123 is not below 25000.\n"
         );
     }
 }

@@ -3,8 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::args::{Check, Overrides, Run};
 use super::failure::Failure;
+use super::json;
 use crate::app::{self, RunOptions};
 use crate::config::{self, Config};
 
@@ -13,8 +16,23 @@ pub(super) fn run(order: Run) -> Result<(), Failure> {
 }
 
 pub(super) fn check(order: Check, out: &mut dyn Write) -> Result<(), Failure> {
-    let config = config::load(&order.config, &order.overrides.into())?;
-    Ok(out.write_all(valid(&order.config, &config).as_bytes())?)
+    let checked = config::load(&order.config, &order.overrides.into());
+    if !order.json {
+        return Ok(out.write_all(valid(&order.config, &checked?).as_bytes())?);
+    }
+    match checked {
+        Ok(config) => {
+            let services: Vec<&str> =
+                config.control.services.iter().map(|service| &*service.settings.name).collect();
+            let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+            json(out, &json!({ "valid": true, "services": services, "warnings": warnings }))
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            json(out, &json!({ "valid": false, "error": failure.story() }))?;
+            Err(failure)
+        }
+    }
 }
 
 fn valid(path: &Path, config: &Config) -> String {

@@ -72,7 +72,8 @@ fn head(status: &Status) -> Line {
     let mut line = Line::new()
         .then(Style::Bold, &status.host)
         .then(Style::Dim, &format!("  tidegate {}", status.version))
-        .then(Style::Dim, &format!("  generation {}", status.generation));
+        .then(Style::Dim, &format!("  generation {}", status.generation))
+        .then(Style::Dim, "  last 60 s");
     if !status.listen.is_empty() {
         line = line.then(Style::Dim, &format!("  on {}", status.listen.join(", ")));
     }

@@ -9,6 +9,7 @@ mod screen;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub fn run(port: u16) -> Result<(), Failure> {
     let faults = Arc::new(Faults::default());
     let apps = apps::start(faults.clone(), seed)?;
     let socket = socket::demo_socket(port);
-    let state = Scratch::new(&socket.with_extension("state"))?;
+    let state = Scratch::new(socket.parent().unwrap_or(Path::new(".")), port)?;
 
     let text = format!(
         "listen: 127.0.0.1:{port}\n\
@@ -60,13 +61,16 @@ pub fn run(port: u16) -> Result<(), Failure> {
     if let Some(proxy) = proxy {
         load::start(proxy, seed)?;
     }
-    crate::app::listen_for_signals(&running).map_err(RunError::from)?;
-
-    let client = Client::connect(running.socket())?;
+    let heard = crate::app::listen_for_signals(&running).map_err(RunError::from);
+    let socket = running.socket().to_owned();
     let stop = running.stopper();
+    // Whatever fails from here on, the parts that run are stopped first, and the folder goes last.
     let ended = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| running.wait());
-        let shown = screen::show(&client, &faults, port, telemetry, &|| waiting.is_finished());
+        let shown = heard.map_err(Failure::from).and_then(|()| {
+            let client = Client::connect(&socket)?;
+            screen::show(&client, &faults, port, telemetry, &|| waiting.is_finished())
+        });
         // The load never ends by itself, so there is nothing to wait for.
         stop(true);
         match waiting.join() {
@@ -78,31 +82,58 @@ pub fn run(port: u16) -> Result<(), Failure> {
     ended
 }
 
-/// A folder that is empty at first, and gone at the end.
+/// A folder of this run alone, and gone at the end: another demo, on the same port even, has its own.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(path: &Path) -> io::Result<Self> {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    fn new(parent: &Path, port: u16) -> io::Result<Self> {
+        let private = |recursive| {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(recursive).mode(0o700);
+            builder
+        };
+        private(true).create(parent)?;
+        if !socket::is_ours(parent) {
+            let error = format!("{} belongs to somebody else, or others can write to it", parent.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
         }
-        if let Some(parent) = path.parent() {
-            use std::os::unix::fs::DirBuilderExt as _;
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-            if !socket::is_ours(parent) {
-                let error =
-                    format!("{} belongs to somebody else, or others can write to it", parent.display());
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
-            }
-        }
-        Ok(Self(path.to_owned()))
+        let chance = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+        let path = parent.join(format!("demo-{port}-{chance:016x}.state"));
+        // Fails if it exists: nothing is ever taken over.
+        private(false).create(&path)?;
+        Ok(Self(path))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is replaced by the next demo.
+        // What cannot be removed stays behind, and is in nobody's way.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_demo_on_the_same_port_leaves_the_first_ones_folder_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let parent = folder.path().join("tidegate");
+        let first = Scratch::new(&parent, 8080).unwrap();
+        fs::write(first.0.join("state.json"), "precious").unwrap();
+        drop(Scratch::new(&parent, 8080).unwrap());
+        assert_eq!(fs::read_to_string(first.0.join("state.json")).unwrap(), "precious");
+        drop(first);
+        assert_eq!(fs::read_dir(&parent).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_not_used() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Scratch::new(folder.path(), 8080).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -1,17 +1,29 @@
 //! What the demo shows, and the keys that move it.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crossterm::terminal;
 
 use super::SERVICE;
 use super::apps::Faults;
-use crate::admin::api::{ArmRequest, BreakRequest, KillRequest, ShiftRequest};
+use crate::admin::api::{ArmRequest, BreakRequest, KillRequest, ShiftRequest, Status};
 use crate::admin::client::{Client, ClientError, Terms};
 use crate::cli::watch::{self, Scene};
 use crate::cli::{Failure, colored, reply_to_arm, reply_to_kill, reply_to_shift};
 
 /// What the `b` key breaks.
 const BROKEN: (&str, u64) = ("20%", 100);
+
+/// The port of a demo that the verbs find by themselves.
+const USUAL_PORT: u16 = 8080;
+
+/// The width of a terminal that does not say its own.
+const WIDTH: usize = 80;
+
+const KEYS: [&str; 5] =
+    ["0 1 5 2 h f: to 0 1 5 25 50 100 %", "b: break/mend", "k: kill", "a: arm", "q: quit"];
 
 /// Shows the status until `q`, or until the daemon has ended.
 pub fn show(
@@ -23,16 +35,22 @@ pub fn show(
 ) -> Result<(), Failure> {
     let said = RefCell::new(String::new());
     let mut out = io::stdout();
-    println!("{}", what_to_try(port, telemetry));
+    let has_keys = watch::can_redraw();
+    let hints = Hints { port, telemetry, socket: (port != USUAL_PORT).then(|| client.socket()) };
+    if !has_keys {
+        writeln!(out, "{}", hints.wrapped(WIDTH))?;
+    }
     let scene = Scene {
-        look: &mut || client.status().map_err(Failure::from),
+        look: &mut || Ok(without_drift(client.status()?)),
         below: &|| {
-            let green = if faults.any() {
-                format!("green is broken on purpose: {}\n", faults.describe())
-            } else {
-                String::new()
-            };
-            format!("\n{}{green}{}\n", what_to_try(port, telemetry), said.borrow())
+            let width = terminal::size().map_or(WIDTH, |(width, _)| width.into());
+            let mut text = format!("\n{}", wrapped("keys", &KEYS, width));
+            if faults.any() {
+                let green = format!("green is broken on purpose: {}", faults.describe());
+                text += &wrapped("", &words(&green), width);
+            }
+            text += &said.borrow().lines().map(|line| wrapped("", &words(line), width)).collect::<String>();
+            text + &hints.wrapped(width)
         },
         press: &|key| {
             if let Some(answer) = obey(client, faults, key) {
@@ -41,19 +59,82 @@ pub fn show(
         },
         has_ended,
     };
-    if watch::can_redraw() {
+    if has_keys {
         watch::redraw(&mut out, colored(), scene)
     } else {
         watch::print(&mut out, |pause| client.rest(pause), scene)
     }
 }
 
-fn what_to_try(port: u16, telemetry: u16) -> String {
-    format!(
-        "try    curl http://127.0.0.1:{port}/      tidegate shift 25%      tidegate demo break --errors 5% --latency 200ms\n\
-         see    tidegate status · explain --visitor … · events -f      curl http://127.0.0.1:{telemetry}/metrics\n\
-         keys   0 1 5 2 h f  shift to 0 % 1 % 5 % 25 % 50 % 100 %   b break or mend green   k kill   a arm   q quit\n"
-    )
+/// A demo has no file that anybody would want to bring in line.
+fn without_drift(mut status: Status) -> Status {
+    status.drift.clear();
+    status.services.iter_mut().for_each(|service| service.drift.clear());
+    status
+}
+
+/// What there is to try beside the keys.
+struct Hints<'s> {
+    port: u16,
+    telemetry: u16,
+    /// To be named in commands.
+    socket: Option<&'s Path>,
+}
+
+impl Hints<'_> {
+    fn wrapped(&self, width: usize) -> String {
+        let Self { port, telemetry, socket } = self;
+        let to = socket.map(|socket| format!(" --socket {}", socket.display())).unwrap_or_default();
+        let tries = [
+            format!("curl 127.0.0.1:{port}"),
+            format!("tidegate shift 25%{to}"),
+            format!("tidegate demo break --errors 5%{to}"),
+        ];
+        let sights = [
+            format!("tidegate status{to}"),
+            format!("tidegate events -f{to}"),
+            format!("curl 127.0.0.1:{telemetry}/metrics"),
+        ];
+        wrapped("try", &tries, width) + &wrapped("see", &sights, width)
+    }
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
+}
+
+/// Pieces in lines at most `width` columns wide, after a label and apart from each other; without a label, words. A
+/// piece is broken between its words if it does not fit in a line, and a word only by the terminal.
+fn wrapped(label: &str, pieces: &[impl AsRef<str>], width: usize) -> String {
+    let (indent, gap) = if label.is_empty() { (0, 1) } else { (6, 2) };
+    let mut text = format!("{label:<indent$}");
+    let mut column = indent;
+    let mut put = |piece: &str, gap: usize| {
+        let long = piece.chars().count();
+        let is_first = column == indent;
+        let gap = if is_first { 0 } else { gap };
+        if !is_first && column + gap + long > width {
+            text.push_str(&format!("\n{:indent$}", ""));
+            column = indent;
+        } else {
+            text.push_str(&" ".repeat(gap));
+            column += gap;
+        }
+        text.push_str(piece);
+        column += long;
+    };
+    for piece in pieces {
+        let piece = piece.as_ref();
+        if indent + piece.chars().count() <= width {
+            put(piece, gap);
+        } else {
+            for (index, word) in piece.split(' ').enumerate() {
+                // On a line of its own, to be copied as a whole.
+                put(word, if index == 0 { width } else { 1 });
+            }
+        }
+    }
+    text + "\n"
 }
 
 /// What a key does; `None` if it does nothing.
@@ -85,9 +166,39 @@ fn obey(client: &Client, faults: &Faults, key: char) -> Option<Result<String, Cl
         'b' => {
             let (errors, latency) = if faults.any() { ("0%", 0) } else { BROKEN };
             let request = BreakRequest { errors: Some(errors.to_owned()), latency_ms: Some(latency) };
-            client.demo_break(&request).map(|()| format!("green: {}\n", faults.describe()))
+            client.demo_break(&request).map(|()| {
+                // While it is broken, the screen says so anyway.
+                if faults.any() { String::new() } else { "green is mended\n".to_owned() }
+            })
         }
         _ => return None,
     };
     Some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_try_fits_a_small_terminal() {
+        let hints = Hints { port: 8080, telemetry: 9900, socket: None };
+        let text = wrapped("keys", &KEYS, 80) + &hints.wrapped(80);
+        assert_eq!(
+            text,
+            "keys  0 1 5 2 h f: to 0 1 5 25 50 100 %  b: break/mend  k: kill  a: arm  q: quit\n\
+             try   curl 127.0.0.1:8080  tidegate shift 25%  tidegate demo break --errors 5%\n\
+             see   tidegate status  tidegate events -f  curl 127.0.0.1:9900/metrics\n"
+        );
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn another_demo_names_its_socket_and_words_stay_whole() {
+        let socket = Some(Path::new("/run/user/1000/tidegate/demo-9090.sock"));
+        let text = Hints { port: 9090, telemetry: 10910, socket }.wrapped(40);
+        assert!(text.contains("\n      tidegate shift 25% --socket\n      /run/user/1000/"), "{text}");
+        assert_eq!(text.matches("demo-9090.sock").count(), 4);
+        assert_eq!(wrapped("", &words("one two three"), 8), "one two\nthree\n");
+    }
 }

@@ -1,7 +1,9 @@
 //! Why a call did not succeed, by whose fault.
 
 use std::fmt::Write;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,10 +21,12 @@ pub enum ClientError {
         tried: Vec<PathBuf>,
     },
     /// Somebody listens, but not to us.
-    #[error("no permission on {}: join group tidegate, or sudo", socket.display())]
+    #[error("no permission on {}: {remedy}", socket.display())]
     NoPermission {
         /// Where.
         socket: PathBuf,
+        /// Who may, and how to become one of them.
+        remedy: String,
     },
     /// More than one daemon could be meant.
     #[error("{}", several(sockets))]
@@ -99,13 +103,43 @@ impl ClientError {
     pub(super) fn unreachable(socket: &Path, source: io::Error) -> Self {
         let socket = socket.to_owned();
         match source.kind() {
-            io::ErrorKind::PermissionDenied => Self::NoPermission { socket },
+            io::ErrorKind::PermissionDenied => {
+                let remedy = remedy(&socket);
+                Self::NoPermission { socket, remedy }
+            }
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
                 Self::NotRunning { tried: vec![socket] }
             }
             _ => Self::Socket { socket, source },
         }
     }
+}
+
+/// Who may use the socket, from its mode; if its folder hides it, from the folder's.
+fn remedy(socket: &Path) -> String {
+    const CONNECT: u32 = 0o020;
+    const ENTER: u32 = 0o010;
+    let (found, for_group) = match fs::metadata(socket) {
+        Ok(found) => (found, CONNECT),
+        Err(_) => match socket.parent().map(fs::metadata) {
+            Some(Ok(folder)) => (folder, ENTER),
+            _ => return "use sudo".to_owned(),
+        },
+    };
+    if found.mode() & for_group == 0 {
+        return "only root and its owner may use it; sudo".to_owned();
+    }
+    let group = group_name(found.gid()).unwrap_or_else(|| found.gid().to_string());
+    format!("join group {group}, or sudo")
+}
+
+fn group_name(gid: u32) -> Option<String> {
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
+    })
 }
 
 fn not_running(tried: &[PathBuf]) -> String {

@@ -102,7 +102,7 @@ fn a_refusal_is_told_without_control_characters() {
     let problem = r#"{"error":"shop is\u001b[2J locked\nreally","kind":"locked"}"#;
     let seen = daemon(&socket, vec![http("423 Locked", problem)]);
     let error = Client::connect(&socket).unwrap().status().unwrap_err();
-    assert_eq!(error.to_string(), "shop is[2J locked really");
+    assert_eq!(error.to_string(), "shop is[2J locked\nreally");
     let ClientError::Refused { problem, status: 423 } = error else { panic!("{error:?}") };
     assert_eq!(problem.kind, ProblemKind::Locked);
     seen.join().unwrap();
@@ -198,9 +198,21 @@ fn one_daemon_is_found_and_of_two_none_is_taken() {
 
 #[test]
 fn a_closed_door_is_told_with_its_key() {
-    let socket = Path::new("/run/tidegate/admin.sock");
-    let denied = ClientError::unreachable(socket, std::io::ErrorKind::PermissionDenied.into());
-    assert_eq!(denied.to_string(), "no permission on /run/tidegate/admin.sock: join group tidegate, or sudo");
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = &folder.path().join("admin.sock");
+    let _listener = UnixListener::bind(socket).unwrap();
+    let denied = |mode| {
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode)).unwrap();
+        ClientError::unreachable(socket, std::io::ErrorKind::PermissionDenied.into()).to_string()
+    };
+    let shown = socket.display();
+    assert_eq!(denied(0o600), format!("no permission on {shown}: only root and its owner may use it; sudo"));
+    let to_group = denied(0o660);
+    let group = to_group.strip_prefix(&format!("no permission on {shown}: join group ")).unwrap();
+    assert!(group.ends_with(", or sudo") && group.len() > ", or sudo".len(), "{to_group}");
+    let nowhere = ClientError::unreachable(Path::new("/none/x"), std::io::ErrorKind::PermissionDenied.into());
+    assert_eq!(nowhere.to_string(), "no permission on /none/x: use sudo");
     let other = ClientError::unreachable(socket, std::io::ErrorKind::InvalidInput.into());
     assert!(matches!(other, ClientError::Socket { .. }), "{other:?}");
 }

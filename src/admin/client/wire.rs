@@ -79,12 +79,16 @@ pub(super) async fn start(
 
 fn refused(status: StatusCode, text: &[u8], socket: &Path) -> ClientError {
     match serde_json::from_slice::<Problem>(text) {
-        Ok(Problem { error, kind }) => ClientError::Refused {
-            problem: Problem { error: printable(&error), kind },
-            status: status.as_u16(),
-        },
+        Ok(Problem { error, kind }) => {
+            ClientError::Refused { problem: Problem { error: lines(&error), kind }, status: status.as_u16() }
+        }
         Err(source) => not_understood(socket, source),
     }
+}
+
+/// Printable, line by line: what is wrong with a file is a list.
+fn lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// The whole body of an answer.

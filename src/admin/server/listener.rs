@@ -15,12 +15,15 @@ use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::patience::Patient;
 use super::routes::{Peer, Ties, router};
 
 /// Connections at once; more are closed at once.
-const CONNECTIONS_MAX: usize = 4096;
+const CONNECTIONS_MAX: usize = 1024;
 /// How long a client may take for a request's head, or keep an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of its answer.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no admin socket.
 #[derive(Debug, Error)]
@@ -28,6 +31,9 @@ pub enum AdminError {
     /// Another process answers on it.
     #[error("another tidegate answers on {}; stop it, or give this one a socket of its own with --socket", .0.display())]
     InUse(PathBuf),
+    /// Another process may answer on it, and cannot be asked.
+    #[error("cannot tell whether another tidegate answers on {}; stop it, or choose another path with --socket", .0.display())]
+    Unclear(PathBuf, #[source] io::Error),
     /// What is there is not a socket.
     #[error("{} exists and is not a socket; move it away, or choose another path with --socket", .0.display())]
     NotASocket(PathBuf),
@@ -81,11 +87,19 @@ impl AdminListener {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(AdminError::NotASocket(path.to_owned()));
             }
-            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-                return Err(AdminError::InUse(path.to_owned()));
-            }
-            // What a process that was killed left behind.
-            Ok(_) => fs::remove_file(path).map_err(io("replace"))?,
+            Ok(_) => match knock(path) {
+                // A full backlog is somebody's, even if they are too busy, or stopped, to answer.
+                Ok(()) => return Err(AdminError::InUse(path.to_owned())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(AdminError::InUse(path.to_owned()));
+                }
+                // What a process that was killed left behind.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).map_err(io("replace"))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(AdminError::Unclear(path.to_owned(), error)),
+            },
             Err(_) => {}
         }
         let umask = rustix::process::umask(Mode::from_raw_mode(0o177));
@@ -147,8 +161,15 @@ async fn serve_one(stream: UnixStream, router: Router) {
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service)
         .await;
+}
+
+/// Connects without waiting.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&socket2::SockAddr::unix(path)?)
 }
 
 /// The id of a group, from the system's list of groups.
@@ -180,6 +201,24 @@ mod tests {
         assert!(matches!(AdminListener::bind(&path, None), Err(AdminError::InUse(_))));
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_daemon_that_is_too_busy_to_answer_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let busy = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        busy.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        busy.listen(0).unwrap();
+        let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert_eq!(knock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(AdminListener::bind(&path, None), Err(AdminError::InUse(_))));
+        assert!(path.exists());
+
+        let other = folder.path().join("other.sock");
+        let _datagrams = std::os::unix::net::UnixDatagram::bind(&other).unwrap();
+        assert!(matches!(AdminListener::bind(&other, None), Err(AdminError::Unclear(..))));
+        assert!(other.exists());
     }
 
     #[test]

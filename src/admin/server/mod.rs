@@ -6,6 +6,8 @@
 
 mod answer;
 mod listener;
+mod patience;
+mod places;
 mod routes;
 mod status;
 

@@ -1,6 +1,6 @@
 //! What can be asked for, and what happens then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,17 +20,18 @@ use tokio::net::UnixStream;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::answer::{body, json, problem};
+use super::places::Places;
 use super::status;
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
     OverrideAnswer, OverrideRequest, Problem, ProblemKind, ReloadRequest, Reloaded, ServiceChange,
-    ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, WaitQuery,
+    ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, WaitQuery, unknown_service,
 };
 use crate::clock::{self, Timestamp};
 use crate::control::{Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
 use crate::routing::Service;
 use crate::telemetry::names;
-use crate::traffic::{Bucket, Keys, OverrideCookie, Visitor, VisitorId, Weight, assign};
+use crate::traffic::{Bucket, By, Keys, OverrideCookie, Reason, Visitor, VisitorId, Weight, assign};
 use crate::upstream::{EndpointSpec, EndpointUrl};
 
 /// The longest idempotency key in bytes.
@@ -132,6 +133,7 @@ pub fn router(ties: Arc<Ties>) -> Router {
         .method_not_allowed_fallback(|| async {
             problem(ProblemKind::MethodNotAllowed, "this path takes another method")
         })
+        .layer(Extension(Places::default()))
         .layer(axum::middleware::map_response(count))
         .with_state(ties)
 }
@@ -142,13 +144,17 @@ async fn count(response: Response) -> Response {
     response
 }
 
-async fn show_status(State(ties): Tied) -> Json<Status> {
+async fn show_status(State(ties): Tied, Extension(places): Extension<Places>) -> Result<Response, Problem> {
+    places.status(move || serde_json::to_vec(&whole_status(&ties))).await
+}
+
+fn whole_status(ties: &Ties) -> Status {
     let control = &ties.control;
     let (now, wall) = (clock::now(), clock::wall());
     let (table, desired) = (control.table(), control.desired());
     let services =
         table.services().iter().map(|service| status::service(control, &desired, service, now, wall));
-    Json(Status {
+    Status {
         host: ties.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -159,7 +165,7 @@ async fn show_status(State(ties): Tied) -> Json<Status> {
         listen: ties.listen.clone(),
         services: services.collect(),
         drift: (ties.drift)(),
-    })
+    }
 }
 
 async fn show_service(State(ties): Tied, Path(name): Path<String>) -> Answer<ServiceStatus> {
@@ -234,16 +240,14 @@ async fn explain(
     let Query(ExplainQuery { user, visitor }) = query.map_err(|error| invalid_query(&error))?;
     let service = find(&ties, &name)?;
     let split = &service.split;
+    let by_key = user.is_some();
     let (subject, bucket, visitor) = match (user, visitor) {
         (Some(user), None) => {
             let bucket = Bucket::of(user.as_bytes(), split.salt.as_bytes());
             (format!("user {user}"), bucket, Visitor { user: Some(bucket), ..Visitor::default() })
         }
         (None, Some(id)) => {
-            let id = u64::from_str_radix(&id, 16).map_err(|_| {
-                problem(ProblemKind::Invalid, format!("{id:?} is no visitor id: 16 hex digits"))
-            })?;
-            let id = VisitorId(id);
+            let id = visitor_id(&id)?;
             let bucket = id.bucket(&split.salt);
             (format!("visitor {id}"), bucket, Visitor { cookie: Some(bucket), ..Visitor::default() })
         }
@@ -253,11 +257,19 @@ async fn explain(
     let assignment = assign(split, &visitor, || bucket);
     let role = split.role(assignment.variant);
     let (rule, variant, at) = (assignment.reason, assignment.variant, split.weight);
+    let is_drawn = rule == Reason::Draw;
+    if is_drawn && by_key && split.by == By::Cookie {
+        let error = format!("{name} recognises visitors by cookie; ask with --visitor ID");
+        return Err(problem(ProblemKind::Conflict, error));
+    }
     let candidate = split.candidate;
     let sentence = match rule {
-        crate::traffic::Reason::Killed => format!("{name} is killed, so {subject} gets {variant}"),
-        crate::traffic::Reason::Weight => format!("{candidate} is at {at}, so {subject} gets {variant}"),
-        crate::traffic::Reason::Draw => {
+        Reason::Killed => format!("{name} is killed, so {subject} gets {variant}"),
+        Reason::Weight if at != Weight::ZERO && at != Weight::FULL => {
+            format!("{name} sends everybody without a user key to stable, so {subject} gets {variant}")
+        }
+        Reason::Weight => format!("{candidate} is at {at}, so {subject} gets {variant}"),
+        Reason::Draw => {
             format!("{name} draws each request anew, so {subject} gets {candidate} with a chance of {at}")
         }
         _ => {
@@ -275,10 +287,18 @@ async fn explain(
         salt: split.salt.to_string(),
         weight: at,
         rule: rule.as_str().to_owned(),
-        variant,
-        role,
+        variant: (!is_drawn).then_some(variant),
+        role: (!is_drawn).then_some(role),
         sentence,
     }))
+}
+
+fn visitor_id(text: &str) -> Result<VisitorId, Problem> {
+    // Digits only: `from_str_radix` takes a sign, too.
+    let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = is_id.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    id.map(VisitorId)
+        .ok_or_else(|| problem(ProblemKind::Invalid, format!("{text:?} is no visitor id: 16 hex digits")))
 }
 
 async fn tester_cookie(
@@ -325,19 +345,26 @@ async fn tester_cookie(
 
 async fn wait(
     State(ties): Tied,
+    Extension(places): Extension<Places>,
     query: Result<Query<WaitQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<StatusCode, Problem> {
     let Query(WaitQuery { service, generation, timeout_ms }) =
         query.map_err(|error| invalid_query(&error))?;
     let slot = find(&ties, &service)?.slot;
+    let _place = places.wait()?;
     let patience = timeout_ms.map_or(WAIT_DEFAULT, Duration::from_millis).min(WAIT_MAX);
     let drained = async {
         while !ties.control.is_drained(slot, generation) {
+            // Workers that have ended never see a newer generation.
+            if (ties.draining)() {
+                return Err(problem(ProblemKind::Unavailable, "tidegate is stopping"));
+            }
             tokio::time::sleep(WAIT_STEP).await;
         }
+        Ok(StatusCode::NO_CONTENT)
     };
     match tokio::time::timeout(patience, drained).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Ok(done) => done,
         Err(_) => {
             let error = format!(
                 "{service}: after {} ms there are still open requests older than generation {generation}",
@@ -357,12 +384,16 @@ struct EventsQuery {
 
 async fn events(
     State(ties): Tied,
+    Extension(places): Extension<Places>,
     query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(EventsQuery { last, follow }) = query.map_err(|error| invalid_query(&error))?;
     if follow {
+        let place = places.follow()?;
         let entries = BroadcastStream::new(ties.control.events().follow());
-        let lines = entries.map(|entry| {
+        let lines = entries.map(move |entry| {
+            // Free again when the stream is dropped.
+            let _ = &place;
             let line = match entry {
                 Ok(entry) => format!("data: {}\n\n", serde_json::to_string(&entry).unwrap_or_default()),
                 Err(lagged) => format!(": {lagged}\n\n"),
@@ -507,7 +538,12 @@ fn service_change(delta: Delta) -> ServiceChange {
 fn selection(services: Vec<String>, all: bool) -> Result<Selection, Problem> {
     match (services.is_empty(), all) {
         (true, true) => Ok(Selection::All),
-        (false, false) => Ok(Selection::Named(services.into_iter().map(Into::into).collect())),
+        (false, false) => {
+            // Once each: whoever names a service twice means it once.
+            let mut seen = BTreeSet::new();
+            let names = services.into_iter().filter(|name| seen.insert(name.clone()));
+            Ok(Selection::Named(names.map(Into::into).collect()))
+        }
         (true, false) => Err(problem(ProblemKind::Invalid, "name a service, or say all")),
         (false, true) => Err(problem(ProblemKind::Invalid, "either name services or say all, not both")),
     }
@@ -516,7 +552,8 @@ fn selection(services: Vec<String>, all: bool) -> Result<Selection, Problem> {
 fn find(ties: &Ties, name: &str) -> Result<Arc<Service>, Problem> {
     let table = ties.control.table();
     table.services().iter().find(|service| &*service.settings.name == name).cloned().ok_or_else(|| {
-        problem(ProblemKind::NotFound, format!("there is no service {name:?}; see `tidegate status`"))
+        let names = table.services().iter().map(|service| service.settings.name.to_string());
+        problem(ProblemKind::NotFound, unknown_service(name, names))
     })
 }
 
@@ -532,4 +569,28 @@ fn text(what: &str, text: Option<String>) -> Result<Option<String>, Problem> {
 
 fn invalid_query(error: &axum::extract::rejection::QueryRejection) -> Problem {
     problem(ProblemKind::Invalid, format!("the query is not what was expected: {}", error.body_text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_named_twice_is_meant_once() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let chosen = selection(names(&["shop", "cart", "shop"]), false).unwrap();
+        let Selection::Named(chosen) = chosen else { panic!("{chosen:?}") };
+        assert_eq!(chosen.iter().map(|name| &**name).collect::<Vec<_>>(), ["shop", "cart"]);
+        assert!(selection(Vec::new(), false).is_err() && selection(names(&["shop"]), true).is_err());
+    }
+
+    #[test]
+    fn a_visitor_id_has_16_hex_digits() {
+        assert_eq!(visitor_id("00000000000000aB").unwrap(), VisitorId(0xab));
+        for wrong in
+            ["", "ab", "+0000000000000ab", "00000000000000abc", "000000000000000g", "ü00000000000000"]
+        {
+            assert!(visitor_id(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -76,7 +76,7 @@ fn lock() -> Lock {
 #[test]
 fn blue_and_green_stand_side_by_side() {
     let expected = "\
-web-1  tidegate 0.1.0  generation 41  on 0.0.0.0:8080  since 2025-12-31 23:59:59 UTC
+web-1  tidegate 0.1.0  generation 41  last 60 s  on 0.0.0.0:8080  since 2025-12-31 23:59:59 UTC
 
 shop  shop.example.com/  by cookie
                blue               green
