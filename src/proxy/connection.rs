@@ -42,16 +42,19 @@ const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/pl
     cache-control: no-store\r\ncontent-length: 36\r\nconnection: close\r\n\r\n\
     the request did not arrive in time.\n";
 
-/// Serves a connection to its end.
-pub(super) async fn serve(client: Rc<Client>, stream: TcpStream, accepted: Instant) {
-    let _presence = Presence::of(&client);
-    let mut timer = Box::pin(sleep_until(accepted + client.live.timeouts.handshake));
-    if let Some((first, is_http2)) = first_bytes(&client, &stream, timer.as_mut()).await {
-        let socket = ClientSocket::new(stream, first, client.clone());
-        if is_http2 {
-            serve_http2(client, socket, timer.as_mut()).await;
-        } else {
-            serve_http1(client, socket, timer.as_mut()).await;
+/// Serves a connection to its end. It counts from now on, before it is first polled.
+pub(super) fn serve(client: Rc<Client>, stream: TcpStream, accepted: Instant) -> impl Future<Output = ()> {
+    let presence = Presence::of(&client);
+    async move {
+        let _presence = presence;
+        let mut timer = Box::pin(sleep_until(accepted + client.live.timeouts.handshake));
+        if let Some((first, is_http2)) = first_bytes(&client, &stream, timer.as_mut()).await {
+            let socket = ClientSocket::new(stream, first, client.clone());
+            if is_http2 {
+                serve_http2(client, socket, timer.as_mut()).await;
+            } else {
+                serve_http1(client, socket, timer.as_mut()).await;
+            }
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) enum Refusal {
     BadGateway,
     /// 503: no healthy endpoint.
     NoEndpoint,
+    /// 503: the proxy itself has no descriptor or port left.
+    Full,
     /// 504.
     Late,
 }
@@ -55,7 +57,7 @@ impl Refusal {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -73,6 +75,7 @@ impl Refusal {
             Self::TooManyFields => "too many header fields\n",
             Self::BadGateway => "the service gave no valid answer\n",
             Self::NoEndpoint => "the service is not available at the moment\n",
+            Self::Full => "too many connections at the moment\n",
             Self::Late => "the service did not answer in time\n",
         }
     }
@@ -116,7 +119,7 @@ impl Refusal {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static(METHODS));
             }
-            Self::NoEndpoint => {
+            Self::NoEndpoint | Self::Full => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS.as_secs()));
             }
             _ => {}
