@@ -78,7 +78,7 @@ pub(super) async fn handle(
                 origin: passage.origin,
             };
             headers::prepare_request(&mut head, &client, &told);
-            let body = RequestBody::new(body, settings.limits.body_bytes_max, &exchange, &passage.fault);
+            let body = RequestBody::new(body, settings, &exchange, &passage.fault);
             forward(worker, &passage, view.clone(), Request::from_parts(head, body)).await
         }
     };

@@ -7,6 +7,9 @@
 //!
 //! Forwarding fields are believed only from trusted peers; then the configured one is kept and extended.
 //! All others are dropped, because an endpoint cannot know who wrote them.
+//!
+//! Trailers pass the same walls: some frameworks merge them into the head, and what was kept out there must not
+//! come in by the back door.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
@@ -69,6 +72,50 @@ fn is_our_word(name: &str) -> bool {
     name.get(..11).is_some_and(|start| {
         start.bytes().zip("x-tidegate-".bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
     })
+}
+
+/// What must not stand in a trailer section, because it frames, routes, authenticates or modifies a message, or
+/// says how to read it (RFC 9110 §6.5.1); hop-by-hop fields apart.
+fn is_for_heads_alone(name: &str) -> bool {
+    matches!(
+        name,
+        "age"
+            | "authorization"
+            | "cache-control"
+            | "content-encoding"
+            | "content-length"
+            | "content-range"
+            | "content-type"
+            | "cookie"
+            | "date"
+            | "expect"
+            | "expires"
+            | "host"
+            | "location"
+            | "max-forwards"
+            | "pragma"
+            | "range"
+            | "retry-after"
+            | "set-cookie"
+            | "te"
+            | "trailer"
+            | "vary"
+            | "www-authenticate"
+            | "x-request-id"
+    ) || name.starts_with("if-")
+}
+
+/// Makes a client's trailers ones that an endpoint gets.
+pub(super) fn prepare_request_trailers(trailers: &mut HeaderMap, override_header: Option<&HeaderName>) {
+    drop_fields(trailers, |name| {
+        let text = name.as_str();
+        is_for_heads_alone(text) || is_our_word(text) || is_forwarding(text) || override_header == Some(name)
+    });
+}
+
+/// Makes an endpoint's trailers ones that a client gets.
+pub(super) fn prepare_response_trailers(trailers: &mut HeaderMap) {
+    drop_fields(trailers, |name| is_for_heads_alone(name.as_str()));
 }
 
 /// Removes hop-by-hop fields, and what `also` says.
