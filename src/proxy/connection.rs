@@ -152,7 +152,7 @@ async fn serve_http1(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         service_fn(move |request| handle(client.clone(), client.attention.clone(), request))
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
-    let end = drive(&client, timer, |cx, _| Pin::new(&mut connection).poll(cx)).await;
+    let end = drive(&client, false, timer, |cx, _| Pin::new(&mut connection).poll(cx)).await;
     match end {
         End::Served(Err(error)) => count_refusal(&client, &error),
         End::Missed(Deadline::Head) => {
@@ -192,7 +192,7 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         })
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
-    drive(&client, timer, |cx, says_goodbye| {
+    drive(&client, true, timer, |cx, says_goodbye| {
         let mut connection = Pin::new(&mut connection);
         if says_goodbye {
             connection.as_mut().graceful_shutdown();
@@ -202,9 +202,11 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
     .await;
 }
 
-/// Polls a connection under its deadlines. `connection` is told once when the worker drains.
+/// Polls a connection under its deadlines. `connection` is told once when the worker drains, and HTTP/2 also when
+/// it has been idle: GOAWAY says which requests still count, a mere end does not (RFC 9113 §6.8).
 async fn drive(
     client: &Client,
+    is_http2: bool,
     mut timer: Pin<&mut Sleep>,
     mut connection: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>,
 ) -> End {
@@ -227,6 +229,13 @@ async fn drive(
         while timer.as_mut().poll(cx).is_ready() {
             let now = clock::now();
             match client.deadline() {
+                Some((at, Deadline::Idle)) if at <= now && is_http2 && !has_said_goodbye => {
+                    has_said_goodbye = true;
+                    client.leaves(now);
+                    if let Poll::Ready(result) = connection(cx, true) {
+                        return Poll::Ready(End::Served(result));
+                    }
+                }
                 Some((at, deadline)) if at <= now => return Poll::Ready(End::Missed(deadline)),
                 Some((at, _)) => timer.as_mut().reset(at.into()),
                 // Nobody waits for the client: any later deadline is further away than this.

@@ -43,12 +43,12 @@ pub(super) async fn handle(
     attention: Rc<Attention>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    let turn = client.begin();
+    let is_http1 = request.version() < Version::HTTP_2;
+    let turn = client.begin(is_http1);
     let arrived = clock::now();
     let worker = &client.worker;
     let (mut head, body) = request.into_parts();
     let (method, version) = (head.method.clone(), head.version);
-    let is_http1 = version < Version::HTTP_2;
     let request_id = headers::request_id(&head.headers, client.is_trusted, &mut worker.random.borrow_mut());
 
     // route, visitor, assign
