@@ -54,6 +54,25 @@ fn is_protected(name: &HeaderName) -> bool {
         || *name == X_REQUEST_ID
 }
 
+/// Where proxies and their frameworks say or look up who the client is, `X-Forwarded-*` and `Forwarded` apart.
+const CLIENT_ADDRESSES: [&str; 15] = [
+    "true-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "x-client-ip",
+    "x-real-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-envoy-external-address",
+    "fastly-client-ip",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "client-ip",
+];
+
 /// Who is behind a request, in any spelling a framework might read: `X_Forwarded_For` is the same to a CGI.
 fn is_forwarding(name: &str) -> bool {
     let is = |known: &str| {
@@ -61,9 +80,9 @@ fn is_forwarding(name: &str) -> bool {
             && name.bytes().zip(known.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
     };
     is("forwarded")
-        || is("x-real-ip")
-        || name.get(..12).is_some_and(|start| {
-            start.bytes().zip("x-forwarded-".bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+        || CLIENT_ADDRESSES.into_iter().any(is)
+        || name.get(..11).is_some_and(|start| {
+            start.bytes().zip("x-forwarded".bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
         })
 }
 

@@ -171,6 +171,36 @@ fn a_stranger_says_nothing_about_who_he_is() {
 }
 
 #[test]
+fn no_other_field_says_who_the_client_is() {
+    const NAMES: &[&str] = &[
+        "true-client-ip",
+        "cf-connecting-ip",
+        "cf_connecting_ip",
+        "cf-connecting-ipv6",
+        "x-client-ip",
+        "x-real-ip",
+        "x-cluster-client-ip",
+        "x-original-forwarded-for",
+        "x-remote-addr",
+        "fastly-client-ip",
+        "client_ip",
+        "forwarded",
+        "x-forwarded",
+        "x-forwarded-server",
+    ];
+    let blue = answer("blue");
+    for gate in [gate(&blue, &blue).start(), gate(&blue, &blue).trusting_us().start()] {
+        let lines: String = NAMES.iter().map(|name| format!("{name}: 6.6.6.6\r\n")).collect();
+        gate.get("/", &(lines + "x-forwarder: 1\r\nclient-ip-hash: 1\r\n"));
+        let seen = blue.last();
+        for name in NAMES {
+            assert!(!seen.has(name), "{name}");
+        }
+        assert!(seen.has("x-forwarder") && seen.has("client-ip-hash"));
+    }
+}
+
+#[test]
 fn a_trusted_proxy_is_believed_and_extended() {
     let blue = answer("blue");
     let first = gate(&blue, &blue).trusting_us().start();
