@@ -43,6 +43,8 @@ pub(super) enum Refusal {
     Full,
     /// 504.
     Late,
+    /// 508: it has been here before (RFC 5842 §7.2).
+    Loop,
 }
 
 impl Refusal {
@@ -59,6 +61,7 @@ impl Refusal {
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::NoEndpoint | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
         }
     }
 
@@ -77,6 +80,7 @@ impl Refusal {
             Self::NoEndpoint => "the service is not available at the moment\n",
             Self::Full => "too many connections at the moment\n",
             Self::Late => "the service did not answer in time\n",
+            Self::Loop => "an endpoint of this service leads back to this proxy\n",
         }
     }
 

@@ -101,6 +101,9 @@ fn begin(
     attention: Rc<Attention>,
 ) -> Result<(Passage, Rc<ServiceView>), Refusal> {
     let worker = &client.worker;
+    if headers::has_passed(&head.headers, &worker.passed) {
+        return Err(Refusal::Loop);
+    }
     let target = Target::read(head, &client.live.limits)?;
     let origin = Origin::of(client.peer, &head.headers, &client.live.trusted_proxies, client.is_trusted);
     worker.table(|table| {

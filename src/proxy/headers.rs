@@ -27,6 +27,8 @@ pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const X_TIDEGATE_VARIANT: HeaderName = HeaderName::from_static("x-tidegate-variant");
+/// Whom a request has passed (RFC 8586).
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_TIDEGATE_VISITOR: HeaderName = HeaderName::from_static("x-tidegate-visitor");
 /// Longer ids are not taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -50,6 +52,7 @@ fn ends_here(name: &str) -> bool {
 /// Fields that `Connection` cannot take away: they frame the message or say whom it is for.
 fn is_protected(name: &HeaderName) -> bool {
     matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING | HOST | FORWARDED)
+        || *name == CDN_LOOP
         || name.as_str().starts_with("x-forwarded-")
         || *name == X_REQUEST_ID
 }
@@ -213,6 +216,7 @@ pub(super) fn prepare_request(head: &mut Parts, client: &Client, told: &Told<'_>
             headers.insert(HOST, host);
         }
     }
+    headers.append(CDN_LOOP, client.worker.passed.clone());
     headers.insert(X_REQUEST_ID, told.request_id.clone());
     if told.settings.tell.endpoint_variant {
         headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(told.variant.as_str()));
@@ -292,6 +296,23 @@ fn keep_te_trailers(headers: &mut HeaderMap) {
 /// Makes an endpoint's response head one that a client gets.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
     drop_fields(headers, |name| *name == TE || *name == UPGRADE);
+}
+
+/// What this process adds to `CDN-Loop`. It is random, so that no stranger can have requests refused by it.
+pub(super) fn passed_by(process: u64) -> HeaderValue {
+    let text = format!("tidegate-{process:016x}");
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+}
+
+/// Whether a request has passed here before: an endpoint leads back to us.
+pub(super) fn has_passed(headers: &HeaderMap, passed: &HeaderValue) -> bool {
+    headers.contains_key(&CDN_LOOP)
+        && headers.get_all(&CDN_LOOP).iter().any(|field| {
+            field
+                .as_bytes()
+                .split(|byte| *byte == b',')
+                .any(|element| element.trim_ascii() == passed.as_bytes())
+        })
 }
 
 /// The id of a request: what a trusted peer calls it, or a new random one.

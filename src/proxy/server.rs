@@ -100,6 +100,7 @@ impl Proxy {
         let (phase, told) = watch::channel(Phase::Serving);
         let (count_down, alive) = watch::channel(count);
         let count_down = Arc::new(count_down);
+        let process = getrandom::u64().unwrap_or_else(|_| clock::wall().as_millis());
         let mut threads = Vec::with_capacity(count);
         for (index, listeners) in listeners.into_iter().enumerate() {
             let (shared, told, drain) = (shared.clone(), told.clone(), settings.drain);
@@ -113,7 +114,7 @@ impl Proxy {
                 .spawn(move || {
                     let _last_words = last_words;
                     let local = LocalSet::new();
-                    local.block_on(&runtime, work(index, room, shared, listeners, told, drain));
+                    local.block_on(&runtime, work(index, process, room, shared, listeners, told, drain));
                     // What is still open ends here, and is counted as it ends.
                     drop(local);
                 })
@@ -182,13 +183,14 @@ async fn reached(mut told: watch::Receiver<Phase>, phase: Phase) {
 /// One thread's life.
 async fn work(
     index: usize,
+    process: u64,
     room: Room,
     shared: Shared,
     listeners: Vec<StdListener>,
     told: watch::Receiver<Phase>,
     drain: Duration,
 ) {
-    let worker = Rc::new(Worker::new(index, room, shared, clock::wall()));
+    let worker = Rc::new(Worker::new(index, process, room, shared, clock::wall()));
     worker.beat(clock::now(), clock::wall());
     let accepting = Rc::new(Cell::new(0usize));
     for listener in listeners {

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use http::HeaderValue;
 
 use super::Shared;
 use super::body::RequestBody;
 use super::cookies::CookieNames;
 use super::exchange::{Attention, Exchange};
+use super::headers;
 use super::registry::Registry;
 use super::room::Room;
 use super::settings::LiveSettings;
@@ -41,6 +43,8 @@ pub(super) struct Worker {
     pub(super) exchanges: Registry<Rc<Exchange>>,
     pub(super) clients: Registry<Rc<Attention>>,
     pub(super) is_draining: Cell<bool>,
+    /// What requests that have passed here bear in `CDN-Loop`.
+    pub(super) passed: HeaderValue,
     clients_max: usize,
     newest_keys: Arc<ArcSwap<Keys>>,
     live: Arc<ArcSwap<LiveSettings>>,
@@ -62,7 +66,7 @@ pub(super) struct ServiceView {
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, room: Room, shared: Shared, now: Timestamp) -> Self {
+    pub(super) fn new(index: usize, process: u64, room: Room, shared: Shared, now: Timestamp) -> Self {
         let random = match shared.seed {
             Some(seed) => fastrand::Rng::with_seed(seed.wrapping_add(index as u64)),
             None => fastrand::Rng::with_seed(getrandom::u64().unwrap_or(now.as_millis())),
@@ -76,6 +80,7 @@ impl Worker {
             exchanges: Registry::new(),
             clients: Registry::new(),
             is_draining: Cell::new(false),
+            passed: headers::passed_by(process),
             clients_max: room.clients,
             live: shared.live,
             table: RefCell::new(Cache::new(shared.table)),
