@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::commit::Control;
 use super::live::CheckKey;
+use crate::upstream::is_local;
 
 /// The longest part of an answer that is looked at for its status line.
 const ANSWER_BYTES_MAX: usize = 1024;
@@ -39,25 +40,29 @@ pub async fn run_checks(control: Control, seed: u64) {
 
 async fn check_on(control: Control, key: CheckKey, mut chance: fastrand::Rng) {
     loop {
-        control.checked(&key, check(&key).await);
+        if let Some(result) = check(&key).await {
+            control.checked(&key, result);
+        }
         let jitter = 0.9 + 0.2 * chance.f64();
         tokio::time::sleep(key.settings.interval.mul_f64(jitter)).await;
     }
 }
 
-/// One check; the error says what went wrong, without saying where.
-async fn check(key: &CheckKey) -> Result<(), String> {
+/// One check; the error says what went wrong, without saying where. `None` when this machine could not even
+/// try: that is no result, neither a pass nor a failure.
+async fn check(key: &CheckKey) -> Option<Result<(), String>> {
     let timeout = key.settings.timeout;
-    match tokio::time::timeout(timeout, ask(key)).await {
-        Ok(result) => result,
-        Err(_) => Err(format!("no answer within {}", millis(timeout))),
-    }
+    let asked = tokio::time::timeout(timeout, async {
+        match TcpStream::connect((key.url.host(), key.url.port())).await {
+            Ok(stream) => Some(ask(stream, key).await),
+            Err(error) if is_local(&error) => None,
+            Err(error) => Some(Err(format!("connect: {error}"))),
+        }
+    });
+    asked.await.unwrap_or_else(|_| Some(Err(format!("no answer within {}", millis(timeout)))))
 }
 
-async fn ask(key: &CheckKey) -> Result<(), String> {
-    let mut stream = TcpStream::connect((key.url.host(), key.url.port()))
-        .await
-        .map_err(|error| format!("connect: {error}"))?;
+async fn ask(mut stream: TcpStream, key: &CheckKey) -> Result<(), String> {
     let Some(path) = &key.settings.path else { return Ok(()) };
     let host = key.url.to_string();
     let host = host.strip_prefix("http://").unwrap_or(&host);

@@ -9,13 +9,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::client::Turn;
 use super::exchange::{Exchange, Ongoing, Waiting};
+use super::headers::{prepare_request_trailers, prepare_response_trailers};
 use crate::clock;
+use crate::routing::ServiceSettings;
 use crate::telemetry::UpstreamError;
 use crate::upstream::{Lease, ResponseBody};
 
@@ -46,13 +49,14 @@ pub struct ClientBody {
     exchange: Rc<Exchange>,
     fault: Rc<Cell<Option<RequestBodyError>>>,
     bytes_left: Option<u64>,
+    override_header: Option<HeaderName>,
 }
 
 impl RequestBody {
-    /// `fault` is where the handler learns why a body failed.
+    /// For a service with these settings; `fault` is where the handler learns why a body failed.
     pub(super) fn new(
         inner: Incoming,
-        bytes_max: Option<u64>,
+        settings: &ServiceSettings,
         exchange: &Rc<Exchange>,
         fault: &Rc<Cell<Option<RequestBodyError>>>,
     ) -> Self {
@@ -60,7 +64,9 @@ impl RequestBody {
             return Self::Empty;
         }
         let (exchange, fault) = (exchange.clone(), fault.clone());
-        Self::Client(ClientBody { inner, exchange, fault, bytes_left: bytes_max })
+        let bytes_left = settings.limits.body_bytes_max;
+        let override_header = settings.tester.as_ref().map(|tester| tester.header.clone());
+        Self::Client(ClientBody { inner, exchange, fault, bytes_left, override_header })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -120,7 +126,10 @@ impl ClientBody {
         match frame {
             None => Poll::Ready(None),
             Some(Err(_)) => failed(RequestBodyError::Broken),
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    prepare_request_trailers(trailers, self.override_header.as_ref());
+                }
                 if let (Some(left), Some(data)) = (&mut self.bytes_left, frame.data_ref()) {
                     match left.checked_sub(data.len() as u64) {
                         Some(rest) => *left = rest,
@@ -251,7 +260,10 @@ impl Forwarded {
                 self.finish();
                 Poll::Ready(None)
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    prepare_response_trailers(trailers);
+                }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 exchange.bytes.set(exchange.bytes.get() + bytes);
                 if self.inner.is_end_stream() {

@@ -44,6 +44,9 @@ pub(super) struct Client {
     pub(super) stream: RefCell<Option<Rc<Attention>>>,
     open: Cell<u32>,
     has_begun: Cell<bool>,
+    /// Whether bytes without an open request may be anything else than the next one's head: HTTP/2 keeps itself
+    /// alive and opens its windows between requests, too.
+    is_chatty: Cell<bool>,
     since: Cell<Instant>,
     blocked: Cell<Option<Instant>>,
 }
@@ -75,6 +78,7 @@ impl Client {
             stream: RefCell::default(),
             open: Cell::new(0),
             has_begun: Cell::new(false),
+            is_chatty: Cell::new(false),
             since: Cell::new(now),
             blocked: Cell::new(None),
         }
@@ -97,10 +101,22 @@ impl Client {
         })
     }
 
+    /// Whether the next byte begins a request.
+    fn waits_for_a_head(&self) -> bool {
+        self.open.get() == 0 && !self.has_begun.get() && !self.is_chatty.get()
+    }
+
+    /// The client was told to go after an idle time: it may take as long as over a head.
+    pub(super) fn leaves(&self, now: Instant) {
+        self.has_begun.set(true);
+        self.since.set(now);
+    }
+
     /// A complete request head has arrived.
-    pub(super) fn begin(self: &Rc<Self>) -> Turn {
+    pub(super) fn begin(self: &Rc<Self>, is_http1: bool) -> Turn {
         self.open.set(self.open.get() + 1);
         self.has_begun.set(false);
+        self.is_chatty.set(!is_http1);
         Turn(self.clone())
     }
 }
@@ -172,7 +188,7 @@ impl AsyncRead for ClientSocket {
         let before = buf.filled().len();
         let read = Pin::new(&mut me.stream).poll_read(cx, buf);
         let client = &me.client;
-        if buf.filled().len() > before && client.open.get() == 0 && !client.has_begun.get() {
+        if buf.filled().len() > before && client.waits_for_a_head() {
             client.has_begun.set(true);
             client.since.set(clock::now());
         }

@@ -42,16 +42,19 @@ const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/pl
     cache-control: no-store\r\ncontent-length: 36\r\nconnection: close\r\n\r\n\
     the request did not arrive in time.\n";
 
-/// Serves a connection to its end.
-pub(super) async fn serve(client: Rc<Client>, stream: TcpStream, accepted: Instant) {
-    let _presence = Presence::of(&client);
-    let mut timer = Box::pin(sleep_until(accepted + client.live.timeouts.handshake));
-    if let Some((first, is_http2)) = first_bytes(&client, &stream, timer.as_mut()).await {
-        let socket = ClientSocket::new(stream, first, client.clone());
-        if is_http2 {
-            serve_http2(client, socket, timer.as_mut()).await;
-        } else {
-            serve_http1(client, socket, timer.as_mut()).await;
+/// Serves a connection to its end. It counts from now on, before it is first polled.
+pub(super) fn serve(client: Rc<Client>, stream: TcpStream, accepted: Instant) -> impl Future<Output = ()> {
+    let presence = Presence::of(&client);
+    async move {
+        let _presence = presence;
+        let mut timer = Box::pin(sleep_until(accepted + client.live.timeouts.handshake));
+        if let Some((first, is_http2)) = first_bytes(&client, &stream, timer.as_mut()).await {
+            let socket = ClientSocket::new(stream, first, client.clone());
+            if is_http2 {
+                serve_http2(client, socket, timer.as_mut()).await;
+            } else {
+                serve_http1(client, socket, timer.as_mut()).await;
+            }
         }
     }
 }
@@ -149,7 +152,7 @@ async fn serve_http1(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         service_fn(move |request| handle(client.clone(), client.attention.clone(), request))
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
-    let end = drive(&client, timer, |cx, _| Pin::new(&mut connection).poll(cx)).await;
+    let end = drive(&client, false, timer, |cx, _| Pin::new(&mut connection).poll(cx)).await;
     match end {
         End::Served(Err(error)) => count_refusal(&client, &error),
         End::Missed(Deadline::Head) => {
@@ -189,7 +192,7 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         })
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
-    drive(&client, timer, |cx, says_goodbye| {
+    drive(&client, true, timer, |cx, says_goodbye| {
         let mut connection = Pin::new(&mut connection);
         if says_goodbye {
             connection.as_mut().graceful_shutdown();
@@ -199,9 +202,11 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
     .await;
 }
 
-/// Polls a connection under its deadlines. `connection` is told once when the worker drains.
+/// Polls a connection under its deadlines. `connection` is told once when the worker drains, and HTTP/2 also when
+/// it has been idle: GOAWAY says which requests still count, a mere end does not (RFC 9113 §6.8).
 async fn drive(
     client: &Client,
+    is_http2: bool,
     mut timer: Pin<&mut Sleep>,
     mut connection: impl FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>>,
 ) -> End {
@@ -224,6 +229,13 @@ async fn drive(
         while timer.as_mut().poll(cx).is_ready() {
             let now = clock::now();
             match client.deadline() {
+                Some((at, Deadline::Idle)) if at <= now && is_http2 && !has_said_goodbye => {
+                    has_said_goodbye = true;
+                    client.leaves(now);
+                    if let Poll::Ready(result) = connection(cx, true) {
+                        return Poll::Ready(End::Served(result));
+                    }
+                }
                 Some((at, deadline)) if at <= now => return Poll::Ready(End::Missed(deadline)),
                 Some((at, _)) => timer.as_mut().reset(at.into()),
                 // Nobody waits for the client: any later deadline is further away than this.

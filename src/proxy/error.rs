@@ -39,8 +39,12 @@ pub(super) enum Refusal {
     BadGateway,
     /// 503: no healthy endpoint.
     NoEndpoint,
+    /// 503: the proxy itself has no descriptor or port left.
+    Full,
     /// 504.
     Late,
+    /// 508: it has been here before (RFC 5842 §7.2).
+    Loop,
 }
 
 impl Refusal {
@@ -55,8 +59,9 @@ impl Refusal {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
         }
     }
 
@@ -73,7 +78,9 @@ impl Refusal {
             Self::TooManyFields => "too many header fields\n",
             Self::BadGateway => "the service gave no valid answer\n",
             Self::NoEndpoint => "the service is not available at the moment\n",
+            Self::Full => "too many connections at the moment\n",
             Self::Late => "the service did not answer in time\n",
+            Self::Loop => "an endpoint of this service leads back to this proxy\n",
         }
     }
 
@@ -116,7 +123,7 @@ impl Refusal {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static(METHODS));
             }
-            Self::NoEndpoint => {
+            Self::NoEndpoint | Self::Full => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS.as_secs()));
             }
             _ => {}

@@ -20,7 +20,7 @@ use crate::routing::WhenUnhealthy;
 use crate::telemetry::UpstreamError;
 use crate::traffic::{Role, Variant};
 use crate::upstream::{
-    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendErrorKind, Sent, pick,
+    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendErrorKind, Sent, is_local, pick,
 };
 
 /// An endpoint's answer, its body still to come.
@@ -58,10 +58,15 @@ pub(super) async fn forward(
 
         let connected = match idle {
             Some(connection) => Ok(connection),
-            None => connect(&view, exchange, &pool).await,
+            None => connect(worker, &view, exchange, &pool).await,
         };
         match connected {
-            Err(failed) => error = failed,
+            Err(Unconnected::Ours) => {
+                // Neither charged to the endpoint nor tried again: it would be no better there.
+                worker.tally.shed();
+                return Err(Refusal::Full);
+            }
+            Err(Unconnected::Theirs(failed)) => error = failed,
             Ok(mut connection) => {
                 name_host(&mut request, endpoint.url());
                 let spare = (is_reused && is_repeatable).then(|| copy(&request));
@@ -164,21 +169,36 @@ fn among(
     pools.get(index).cloned()
 }
 
+/// Whose fault it is that there is no connection.
+enum Unconnected {
+    /// This process, or its machine, has no room for one more.
+    Ours,
+    Theirs(UpstreamError),
+}
+
 async fn connect(
+    worker: &Worker,
     view: &ServiceView,
     exchange: &Exchange,
     pool: &EndpointPool<RequestBody>,
-) -> Result<Connection<RequestBody>, UpstreamError> {
+) -> Result<Connection<RequestBody>, Unconnected> {
+    let slot = worker.slot().ok_or(Unconnected::Ours)?;
     let began = clock::now();
     let limit = view.service.settings.timeouts.connect;
-    match Connection::connect(pool.endpoint().url(), limit).await {
+    match Connection::connect(pool.endpoint().url(), limit, slot).await {
         Ok(connection) => {
             let took = clock::now().saturating_duration_since(began);
             exchange.tally.connect(exchange.serving.get(), took);
             Ok(connection)
         }
-        Err(ConnectError::TimedOut { .. }) => Err(UpstreamError::ConnectTimeout),
-        Err(ConnectError::Resolve { .. } | ConnectError::Refused { .. }) => Err(UpstreamError::Connect),
+        Err(ConnectError::TimedOut { .. }) => Err(Unconnected::Theirs(UpstreamError::ConnectTimeout)),
+        Err(ConnectError::Resolve { source, .. } | ConnectError::Refused { source, .. }) => {
+            Err(if is_local(&source) {
+                Unconnected::Ours
+            } else {
+                Unconnected::Theirs(UpstreamError::Connect)
+            })
+        }
     }
 }
 

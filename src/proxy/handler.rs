@@ -43,12 +43,12 @@ pub(super) async fn handle(
     attention: Rc<Attention>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    let turn = client.begin();
+    let is_http1 = request.version() < Version::HTTP_2;
+    let turn = client.begin(is_http1);
     let arrived = clock::now();
     let worker = &client.worker;
     let (mut head, body) = request.into_parts();
     let (method, version) = (head.method.clone(), head.version);
-    let is_http1 = version < Version::HTTP_2;
     let request_id = headers::request_id(&head.headers, client.is_trusted, &mut worker.random.borrow_mut());
 
     // route, visitor, assign
@@ -78,7 +78,7 @@ pub(super) async fn handle(
                 origin: passage.origin,
             };
             headers::prepare_request(&mut head, &client, &told);
-            let body = RequestBody::new(body, settings.limits.body_bytes_max, &exchange, &passage.fault);
+            let body = RequestBody::new(body, settings, &exchange, &passage.fault);
             forward(worker, &passage, view.clone(), Request::from_parts(head, body)).await
         }
     };
@@ -101,6 +101,9 @@ fn begin(
     attention: Rc<Attention>,
 ) -> Result<(Passage, Rc<ServiceView>), Refusal> {
     let worker = &client.worker;
+    if headers::has_passed(&head.headers, &worker.passed) {
+        return Err(Refusal::Loop);
+    }
     let target = Target::read(head, &client.live.limits)?;
     let origin = Origin::of(client.peer, &head.headers, &client.live.trusted_proxies, client.is_trusted);
     worker.table(|table| {

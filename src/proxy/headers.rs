@@ -7,6 +7,9 @@
 //!
 //! Forwarding fields are believed only from trusted peers; then the configured one is kept and extended.
 //! All others are dropped, because an endpoint cannot know who wrote them.
+//!
+//! Trailers pass the same walls: some frameworks merge them into the head, and what was kept out there must not
+//! come in by the back door.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
@@ -24,6 +27,8 @@ pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const X_TIDEGATE_VARIANT: HeaderName = HeaderName::from_static("x-tidegate-variant");
+/// Whom a request has passed (RFC 8586).
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_TIDEGATE_VISITOR: HeaderName = HeaderName::from_static("x-tidegate-visitor");
 /// Longer ids are not taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -47,9 +52,29 @@ fn ends_here(name: &str) -> bool {
 /// Fields that `Connection` cannot take away: they frame the message or say whom it is for.
 fn is_protected(name: &HeaderName) -> bool {
     matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING | HOST | FORWARDED)
+        || *name == CDN_LOOP
         || name.as_str().starts_with("x-forwarded-")
         || *name == X_REQUEST_ID
 }
+
+/// Where proxies and their frameworks say or look up who the client is, `X-Forwarded-*` and `Forwarded` apart.
+const CLIENT_ADDRESSES: [&str; 15] = [
+    "true-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "x-client-ip",
+    "x-real-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-envoy-external-address",
+    "fastly-client-ip",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "client-ip",
+];
 
 /// Who is behind a request, in any spelling a framework might read: `X_Forwarded_For` is the same to a CGI.
 fn is_forwarding(name: &str) -> bool {
@@ -58,9 +83,9 @@ fn is_forwarding(name: &str) -> bool {
             && name.bytes().zip(known.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
     };
     is("forwarded")
-        || is("x-real-ip")
-        || name.get(..12).is_some_and(|start| {
-            start.bytes().zip("x-forwarded-".bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+        || CLIENT_ADDRESSES.into_iter().any(is)
+        || name.get(..11).is_some_and(|start| {
+            start.bytes().zip("x-forwarded".bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
         })
 }
 
@@ -69,6 +94,50 @@ fn is_our_word(name: &str) -> bool {
     name.get(..11).is_some_and(|start| {
         start.bytes().zip("x-tidegate-".bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
     })
+}
+
+/// What must not stand in a trailer section, because it frames, routes, authenticates or modifies a message, or
+/// says how to read it (RFC 9110 §6.5.1); hop-by-hop fields apart.
+fn is_for_heads_alone(name: &str) -> bool {
+    matches!(
+        name,
+        "age"
+            | "authorization"
+            | "cache-control"
+            | "content-encoding"
+            | "content-length"
+            | "content-range"
+            | "content-type"
+            | "cookie"
+            | "date"
+            | "expect"
+            | "expires"
+            | "host"
+            | "location"
+            | "max-forwards"
+            | "pragma"
+            | "range"
+            | "retry-after"
+            | "set-cookie"
+            | "te"
+            | "trailer"
+            | "vary"
+            | "www-authenticate"
+            | "x-request-id"
+    ) || name.starts_with("if-")
+}
+
+/// Makes a client's trailers ones that an endpoint gets.
+pub(super) fn prepare_request_trailers(trailers: &mut HeaderMap, override_header: Option<&HeaderName>) {
+    drop_fields(trailers, |name| {
+        let text = name.as_str();
+        is_for_heads_alone(text) || is_our_word(text) || is_forwarding(text) || override_header == Some(name)
+    });
+}
+
+/// Makes an endpoint's trailers ones that a client gets.
+pub(super) fn prepare_response_trailers(trailers: &mut HeaderMap) {
+    drop_fields(trailers, |name| is_for_heads_alone(name.as_str()));
 }
 
 /// Removes hop-by-hop fields, and what `also` says.
@@ -147,6 +216,7 @@ pub(super) fn prepare_request(head: &mut Parts, client: &Client, told: &Told<'_>
             headers.insert(HOST, host);
         }
     }
+    headers.append(CDN_LOOP, client.worker.passed.clone());
     headers.insert(X_REQUEST_ID, told.request_id.clone());
     if told.settings.tell.endpoint_variant {
         headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(told.variant.as_str()));
@@ -226,6 +296,23 @@ fn keep_te_trailers(headers: &mut HeaderMap) {
 /// Makes an endpoint's response head one that a client gets.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
     drop_fields(headers, |name| *name == TE || *name == UPGRADE);
+}
+
+/// What this process adds to `CDN-Loop`. It is random, so that no stranger can have requests refused by it.
+pub(super) fn passed_by(process: u64) -> HeaderValue {
+    let text = format!("tidegate-{process:016x}");
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+}
+
+/// Whether a request has passed here before: an endpoint leads back to us.
+pub(super) fn has_passed(headers: &HeaderMap, passed: &HeaderValue) -> bool {
+    headers.contains_key(&CDN_LOOP)
+        && headers.get_all(&CDN_LOOP).iter().any(|field| {
+            field
+                .as_bytes()
+                .split(|byte| *byte == b',')
+                .any(|element| element.trim_ascii() == passed.as_bytes())
+        })
 }
 
 /// The id of a request: what a trusted peer calls it, or a new random one.

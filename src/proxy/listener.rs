@@ -119,6 +119,11 @@ fn is_only_theirs(error: &io::Error) -> bool {
 }
 
 fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    if !worker.has_room() {
+        // Closed by being dropped: cheaper than an answer, and it may not even have asked yet.
+        worker.tally.shed();
+        return;
+    }
     // Without it answers would only be slower.
     drop(stream.set_nodelay(true));
     let now = clock::now();

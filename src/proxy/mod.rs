@@ -25,6 +25,7 @@ mod listener;
 mod note;
 mod registry;
 mod retry;
+mod room;
 mod server;
 mod settings;
 mod target;

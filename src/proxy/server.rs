@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::listener::{BindError, accept, bind};
+use super::room::Room;
 use super::worker::Worker;
 use super::{LiveSettings, ProxySettings};
 use crate::clock;
@@ -71,8 +72,20 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on all addresses and starts the worker threads.
+    /// Listens on all addresses and starts the worker threads. How many connections they take follows from the
+    /// limit of file descriptors (`RLIMIT_NOFILE`) at this moment: three quarters of it, or all but 256, half for
+    /// clients and half for endpoints.
     pub fn start(settings: ProxySettings, shared: Shared) -> Result<Self, StartError> {
+        let room = Room::of_process(settings.threads.get());
+        Self::start_within(room, settings, shared)
+    }
+
+    /// As [`Proxy::start`], with so much room for each worker.
+    pub(super) fn start_within(
+        room: Room,
+        settings: ProxySettings,
+        shared: Shared,
+    ) -> Result<Self, StartError> {
         let count = settings.threads.get();
         let mut addresses = Vec::new();
         let mut listeners: Vec<Vec<StdListener>> = Vec::new();
@@ -87,6 +100,7 @@ impl Proxy {
         let (phase, told) = watch::channel(Phase::Serving);
         let (count_down, alive) = watch::channel(count);
         let count_down = Arc::new(count_down);
+        let process = getrandom::u64().unwrap_or_else(|_| clock::wall().as_millis());
         let mut threads = Vec::with_capacity(count);
         for (index, listeners) in listeners.into_iter().enumerate() {
             let (shared, told, drain) = (shared.clone(), told.clone(), settings.drain);
@@ -100,7 +114,7 @@ impl Proxy {
                 .spawn(move || {
                     let _last_words = last_words;
                     let local = LocalSet::new();
-                    local.block_on(&runtime, work(index, shared, listeners, told, drain));
+                    local.block_on(&runtime, work(index, process, room, shared, listeners, told, drain));
                     // What is still open ends here, and is counted as it ends.
                     drop(local);
                 })
@@ -169,12 +183,14 @@ async fn reached(mut told: watch::Receiver<Phase>, phase: Phase) {
 /// One thread's life.
 async fn work(
     index: usize,
+    process: u64,
+    room: Room,
     shared: Shared,
     listeners: Vec<StdListener>,
     told: watch::Receiver<Phase>,
     drain: Duration,
 ) {
-    let worker = Rc::new(Worker::new(index, shared, clock::wall()));
+    let worker = Rc::new(Worker::new(index, process, room, shared, clock::wall()));
     worker.beat(clock::now(), clock::wall());
     let accepting = Rc::new(Cell::new(0usize));
     for listener in listeners {

@@ -10,18 +10,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use http::HeaderValue;
 
 use super::Shared;
 use super::body::RequestBody;
 use super::cookies::CookieNames;
 use super::exchange::{Attention, Exchange};
+use super::headers;
 use super::registry::Registry;
+use super::room::Room;
 use super::settings::LiveSettings;
 use crate::clock::Timestamp;
 use crate::routing::{Service, Table};
 use crate::telemetry::{AccessLogHandle, ServiceSlot, ServiceTally, WorkerTally};
 use crate::traffic::{Keys, PerVariant};
-use crate::upstream::{EndpointPool, Pools};
+use crate::upstream::{EndpointPool, Pools, Slot};
 
 /// The longest time between two beats; also how soon an idle worker notices a new table.
 const BEAT_MAX: Duration = Duration::from_secs(1);
@@ -40,6 +43,9 @@ pub(super) struct Worker {
     pub(super) exchanges: Registry<Rc<Exchange>>,
     pub(super) clients: Registry<Rc<Attention>>,
     pub(super) is_draining: Cell<bool>,
+    /// What requests that have passed here bear in `CDN-Loop`.
+    pub(super) passed: HeaderValue,
+    clients_max: usize,
     newest_keys: Arc<ArcSwap<Keys>>,
     live: Arc<ArcSwap<LiveSettings>>,
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -60,7 +66,7 @@ pub(super) struct ServiceView {
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, shared: Shared, now: Timestamp) -> Self {
+    pub(super) fn new(index: usize, process: u64, room: Room, shared: Shared, now: Timestamp) -> Self {
         let random = match shared.seed {
             Some(seed) => fastrand::Rng::with_seed(seed.wrapping_add(index as u64)),
             None => fastrand::Rng::with_seed(getrandom::u64().unwrap_or(now.as_millis())),
@@ -74,10 +80,12 @@ impl Worker {
             exchanges: Registry::new(),
             clients: Registry::new(),
             is_draining: Cell::new(false),
+            passed: headers::passed_by(process),
+            clients_max: room.clients,
             live: shared.live,
             table: RefCell::new(Cache::new(shared.table)),
             views: RefCell::default(),
-            pools: Pools::new(),
+            pools: Pools::new(room.endpoints),
             wall: Cell::new(now),
             beaten: Cell::new(0),
             patience: Cell::new(BEAT_MAX),
@@ -87,6 +95,16 @@ impl Worker {
     /// The settings in force for a new connection.
     pub(super) fn live(&self) -> Arc<LiveSettings> {
         self.live.load_full()
+    }
+
+    /// Whether one more client may connect.
+    pub(super) fn has_room(&self) -> bool {
+        self.clients.len() < self.clients_max
+    }
+
+    /// The right to open one more connection to an endpoint. `None`: too many are busy.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.pools.slot()
     }
 
     /// The wall clock, up to one beat old.

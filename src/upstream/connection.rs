@@ -19,11 +19,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::EndpointUrl;
+use super::{EndpointUrl, Slot};
 use crate::clock;
 
 /// A response head may be this large.
@@ -58,6 +59,15 @@ pub enum ConnectError {
         /// How long it was waited for.
         limit: Duration,
     },
+}
+
+/// Whether an error of connecting is about this machine alone, which ran out of descriptors, ports or memory,
+/// and says nothing about the other side.
+pub fn is_local(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
 
 /// Why there is no response.
@@ -107,13 +117,14 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Looks the name up, tries its addresses in turn, and is done within `limit`. Runs inside a `LocalSet`.
-    pub async fn connect(url: &EndpointUrl, limit: Duration) -> Result<Self, ConnectError> {
+    /// Looks the name up, tries its addresses in turn, and is done within `limit`. The slot is taken until
+    /// the socket is closed. Runs inside a `LocalSet`.
+    pub async fn connect(url: &EndpointUrl, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
         let stream = tokio::time::timeout(limit, open(url))
             .await
             .map_err(|_| ConnectError::TimedOut { url: url.clone(), limit })??;
         let wire = Rc::<Wire>::default();
-        let io = TokioIo::new(Tapped { stream, wire: wire.clone() });
+        let io = TokioIo::new(Tapped { stream, wire: wire.clone(), _slot: slot });
         let (requests, driver) = http1::Builder::new()
             .writev(false)
             .max_buf_size(HEAD_BYTES_MAX)
@@ -220,6 +231,8 @@ impl Body for ResponseBody {
 struct Tapped {
     stream: TcpStream,
     wire: Rc<Wire>,
+    /// Last, so that it is free when the socket is closed.
+    _slot: Slot,
 }
 
 impl AsyncRead for Tapped {
@@ -246,5 +259,25 @@ impl AsyncWrite for Tapped {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_no_endpoints_fault() {
+        #[track_caller]
+        fn check(error: io::Error, expected: bool) {
+            assert_eq!(is_local(&error), expected, "{error}");
+        }
+        for ours in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            check(ours.into(), true);
+        }
+        for theirs in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::TIMEDOUT] {
+            check(theirs.into(), false);
+        }
+        check(io::Error::other("the name has no address"), false);
     }
 }

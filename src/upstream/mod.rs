@@ -10,7 +10,9 @@ mod health;
 mod pool;
 
 pub use balance::{Load, pick};
-pub use connection::{BodyError, ConnectError, Connection, ResponseBody, SendError, SendErrorKind, Sent};
+pub use connection::{
+    BodyError, ConnectError, Connection, ResponseBody, SendError, SendErrorKind, Sent, is_local,
+};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use health::{Health, HealthSettings, Hysteresis};
-pub use pool::{EndpointPool, Lease, Pools};
+pub use pool::{EndpointPool, Lease, Pools, Slot};

@@ -2,6 +2,9 @@
 //!
 //! One pool per thread and endpoint, so that taking a connection needs no lock. The one used last is taken
 //! first: it is the least likely to have been closed by the endpoint, and the rest get old and go.
+//!
+//! All connections of a thread share one bound, whatever the number of endpoints, because they take their
+//! descriptors from the same process. When it is reached idle ones make room, wherever they lead.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -21,17 +24,41 @@ const IDLE_CONNECTIONS_MAX: usize = 128;
 
 /// The pools of one thread, by endpoint.
 #[derive(Debug)]
-pub struct Pools<B>(RefCell<HashMap<u32, Rc<EndpointPool<B>>>>);
+pub struct Pools<B> {
+    pools: RefCell<HashMap<u32, Rc<EndpointPool<B>>>>,
+    open: Rc<Cell<usize>>,
+    open_max: usize,
+}
+
+/// The right to one open connection; it is given back when this is dropped.
+#[derive(Debug)]
+pub struct Slot(Rc<Cell<usize>>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
 
 impl<B> Pools<B> {
-    /// Without any.
-    pub fn new() -> Self {
-        Self(RefCell::default())
+    /// Without any; so many connections may be open, busy and idle.
+    pub fn new(open_max: usize) -> Self {
+        Self { pools: RefCell::default(), open: Rc::default(), open_max }
+    }
+
+    /// The right to open one more connection, perhaps in the place of an idle one. `None` if all are busy.
+    pub fn slot(&self) -> Option<Slot> {
+        // What makes room here is closed a moment later, when its driver runs.
+        if self.open.get() >= self.open_max && !self.pools.borrow().values().any(|pool| pool.make_room()) {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        Some(Slot(self.open.clone()))
     }
 
     /// The pool of an endpoint, made when it is first asked for.
     pub fn of(&self, endpoint: &Arc<Endpoint>) -> Rc<EndpointPool<B>> {
-        let mut pools = self.0.borrow_mut();
+        let mut pools = self.pools.borrow_mut();
         pools.entry(endpoint.id()).or_insert_with(|| Rc::new(EndpointPool::new(endpoint.clone()))).clone()
     }
 }
@@ -43,16 +70,10 @@ where
 {
     /// Lets go of what waited too long, was closed by its endpoint, or belongs to a retired one.
     pub fn sweep(&self, now: Instant) {
-        self.0.borrow_mut().retain(|_, pool| {
+        self.pools.borrow_mut().retain(|_, pool| {
             pool.sweep(now);
             !pool.endpoint.is_retired()
         });
-    }
-}
-
-impl<B> Default for Pools<B> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -78,6 +99,11 @@ impl<B> EndpointPool<B> {
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// Lets go of the connection that has been idle for longest, if there is one.
+    fn make_room(&self) -> bool {
+        self.idle.borrow_mut().pop_front().is_some()
     }
 
     /// How much this thread asks of it at the moment.

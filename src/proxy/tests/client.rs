@@ -11,6 +11,8 @@ pub(super) struct Answer {
     /// Names in lower case.
     pub(super) fields: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// Names of trailers in lower case.
+    pub(super) trailers: Vec<String>,
     /// Whether the body came to its announced end.
     pub(super) is_complete: bool,
 }
@@ -75,7 +77,7 @@ impl Session {
         if is_head || matches!(status, 100..200 | 204 | 304) {
             answer.is_complete = true;
         } else if answer.has("transfer-encoding") {
-            answer.is_complete = self.read_chunked(&mut answer.body).is_some();
+            answer.is_complete = self.read_chunked(&mut answer).is_some();
         } else if answer.has("content-length") {
             let length = answer.one("content-length").parse().unwrap();
             let mut limited = self.reader.by_ref().take(length);
@@ -87,19 +89,24 @@ impl Session {
         Some(answer)
     }
 
-    fn read_chunked(&mut self, body: &mut Vec<u8>) -> Option<()> {
+    fn read_chunked(&mut self, answer: &mut Answer) -> Option<()> {
         loop {
             let size = usize::from_str_radix(&self.line()?, 16).ok()?;
+            let body = &mut answer.body;
             let start = body.len();
             self.reader.by_ref().take(size as u64).read_to_end(body).ok()?;
             if body.len() < start + size {
                 return None;
             }
-            self.line()?;
             if size == 0 {
-                return Some(());
+                break;
             }
+            self.line()?;
         }
+        while let Some((name, _)) = self.line()?.split_once(':') {
+            answer.trailers.push(name.to_lowercase());
+        }
+        Some(())
     }
 
     fn line(&mut self) -> Option<String> {

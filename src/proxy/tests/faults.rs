@@ -1,13 +1,14 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use super::{Session, answer, gate, origin, request};
-use crate::routing::WhenUnhealthy;
-use crate::telemetry::{UpstreamError, VariantCounts};
+use crate::routing::{Group, Member, WhenUnhealthy};
+use crate::telemetry::{CodeLabel, UpstreamError, VariantCounts};
 use crate::traffic::Variant::{Blue, Green};
 use crate::upstream::Health::{Healthy, Unhealthy};
+use crate::upstream::{Endpoint, EndpointSpec};
 
 /// An address where nobody listens.
 fn nobody() -> SocketAddr {
@@ -223,4 +224,26 @@ fn a_retry_after_a_kill_goes_to_stable() {
     gate.until_quiet();
     assert_eq!((gate.counts(Green).totals.requests, gate.counts(Green).totals.failures), (2, 1));
     assert_eq!(gate.counts(Blue).totals.requests, 0);
+}
+
+#[test]
+fn a_request_that_comes_back_goes_round_no_further() {
+    let blue = answer("blue");
+    let (first, between) = (gate(&blue, &blue).start(), gate(&blue, &blue));
+    let between = between.endpoints(Blue, &[(first.address(), Healthy)]).start();
+    for address in [first.address(), between.address()] {
+        let before = first.tallies.process().connections_accepted;
+        first.publish(|service| {
+            let spec = EndpointSpec { url: format!("http://{address}").parse().unwrap(), weight: 1 };
+            let endpoint = Arc::new(Endpoint::new(u32::from(address.port()), spec));
+            service.groups[Blue] = Group::new(None, vec![Member { endpoint, health: Healthy }]);
+        });
+        let got = first.get("/", "cdn-loop: other; v=1\r\n");
+        assert_eq!((got.status, got.has("cdn-loop")), (508, false));
+        assert_eq!(first.tallies.process().connections_accepted - before, 2);
+    }
+    assert_eq!(first.tallies.process().unrouted[&CodeLabel::of(508)], 2);
+    // Others may have seen it, and it may say so.
+    assert_eq!(gate(&blue, &blue).start().get("/", "cdn-loop: tidegate-1, x\r\n").status, 200);
+    assert_eq!(blue.last().all("cdn-loop")[0], "tidegate-1, x");
 }

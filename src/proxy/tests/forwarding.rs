@@ -171,6 +171,36 @@ fn a_stranger_says_nothing_about_who_he_is() {
 }
 
 #[test]
+fn no_other_field_says_who_the_client_is() {
+    const NAMES: &[&str] = &[
+        "true-client-ip",
+        "cf-connecting-ip",
+        "cf_connecting_ip",
+        "cf-connecting-ipv6",
+        "x-client-ip",
+        "x-real-ip",
+        "x-cluster-client-ip",
+        "x-original-forwarded-for",
+        "x-remote-addr",
+        "fastly-client-ip",
+        "client_ip",
+        "forwarded",
+        "x-forwarded",
+        "x-forwarded-server",
+    ];
+    let blue = answer("blue");
+    for gate in [gate(&blue, &blue).start(), gate(&blue, &blue).trusting_us().start()] {
+        let lines: String = NAMES.iter().map(|name| format!("{name}: 6.6.6.6\r\n")).collect();
+        gate.get("/", &(lines + "x-forwarder: 1\r\nclient-ip-hash: 1\r\n"));
+        let seen = blue.last();
+        for name in NAMES {
+            assert!(!seen.has(name), "{name}");
+        }
+        assert!(seen.has("x-forwarder") && seen.has("client-ip-hash"));
+    }
+}
+
+#[test]
 fn a_trusted_proxy_is_believed_and_extended() {
     let blue = answer("blue");
     let first = gate(&blue, &blue).trusting_us().start();
@@ -252,4 +282,36 @@ fn many_services_are_told_apart_by_their_host() {
     assert_eq!(session.ask(request("GET", "/", "")).text(), "blue");
     gate.publish(|_| {});
     assert_eq!(session.ask("GET / HTTP/1.1\r\nhost: app-1\r\n\r\n").text(), "one");
+}
+
+#[test]
+fn trailers_carry_nothing_that_a_head_may_not() {
+    const ALLOWED: &str = "x-checksum: 1\r\ngrpc-status: 0\r\n";
+    const FORBIDDEN: &str = "Host: evil\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\
+        Authorization: x\r\nSet-Cookie: a=b\r\nConnection: close\r\nCookie: a=b\r\nIf-Match: x\r\n";
+    const OF_CLIENTS: &str = "X-Forwarded-For: 6.6.6.6\r\nX-Real_Ip: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\
+        X-Tidegate-Variant: green\r\nX-Tidegate-Visitor: 1\r\nX-Tidegate-Override: green:x\r\n\
+        X-Request-Id: mine\r\n";
+    let announced = |lines: &str| {
+        let names: Vec<_> = lines.lines().filter_map(|line| line.split(':').next()).collect();
+        format!("trailer: {}\r\n", names.join(", "))
+    };
+    let response = format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{}\r\n2\r\nok\r\n0\r\n{FORBIDDEN}{ALLOWED}\r\n",
+        announced(&(FORBIDDEN.to_owned() + ALLOWED))
+    );
+    let blue = origin(move |_, stream| stream.write_all(response.as_bytes()).is_ok());
+    let gate = gate(&blue, &blue).tester("secret").start();
+    let lines = FORBIDDEN.to_owned() + OF_CLIENTS + ALLOWED;
+    let head = format!("te: trailers\r\ntransfer-encoding: chunked\r\n{}", announced(&lines));
+    let mut session = Session::open(gate.address());
+    let got = session.ask(request("POST", "/", &head) + "1\r\nx\r\n0\r\n" + &lines + "\r\n");
+    assert_eq!((got.status, got.text(), got.is_complete), (200, "ok", true));
+    for mut trailers in [got.trailers, blue.last().trailers] {
+        trailers.sort();
+        assert_eq!(trailers, ["grpc-status", "x-checksum"]);
+    }
+    // None is left: the body ends like one without.
+    let got = session.ask(request("POST", "/", &head) + "1\r\nx\r\n0\r\nHost: evil\r\n\r\n");
+    assert_eq!((got.status, blue.last().trailers.len()), (200, 0));
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::Origin;
+use crate::proxy::room::Room;
 use crate::proxy::{LiveSettings, Proxy, ProxySettings, Shared};
 use crate::routing::{
     Cut, Group, HostPattern, Matcher, Member, PathPrefix, Publisher, Route, Secret, Service, ServiceSettings,
@@ -25,6 +26,7 @@ pub(super) struct Builder {
     pub(super) live: LiveSettings,
     pub(super) user_keys: Vec<UserKey>,
     pub(super) drain: Duration,
+    pub(super) room: Room,
     pub(super) log: Option<(AccessLogSettings, Box<dyn std::io::Write + Send>)>,
     /// Hosts of further services, with all their endpoints.
     pub(super) others: Vec<(String, SocketAddr)>,
@@ -62,6 +64,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
         live: LiveSettings::default(),
         user_keys: Vec::new(),
         drain: Duration::from_secs(30),
+        room: Room { clients: 1000, endpoints: 1000 },
         log: None,
         others: Vec::new(),
         endpoints: PerVariant { blue: healthy(blue), green: healthy(green) },
@@ -155,7 +158,7 @@ impl Builder {
             others,
             generation: Cell::new(0),
             log: Some(log),
-            proxy: Proxy::start(settings, shared).unwrap(),
+            proxy: Proxy::start_within(self.room, settings, shared).unwrap(),
         };
         gate.publish(|_| {});
         gate

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -180,7 +180,55 @@ fn an_idle_connection_is_closed() {
     block_on(async {
         let (mut sender, connection) = connect(gate.address()).await;
         assert_eq!(text(send(&mut sender, to("/"), b"").await).await, "blue");
-        let _ = connection.await.unwrap();
+        // GOAWAY, and no error.
+        connection.await.unwrap().unwrap();
         assert!(sender.is_closed());
     });
+}
+
+#[test]
+fn what_keeps_a_connection_alive_is_not_taken_for_a_slow_head() {
+    const SHORT: Duration = Duration::from_millis(100);
+    let blue = answer("blue");
+    let gate = gate(&blue, &blue)
+        .with(|gate| {
+            // Never reached: that the connection ends shows that it counted as idle all the time.
+            gate.live.timeouts.head = Duration::from_secs(3600);
+            gate.live.timeouts.keep_alive_idle = SHORT * 2;
+        })
+        .start();
+    block_on(async {
+        let stream = TcpStream::connect(gate.address()).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(SHORT / 10)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        let connection = tokio::spawn(connection);
+        assert_eq!(text(send(&mut sender, to("/"), b"").await).await, "blue");
+        connection.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_ignores_goaway_is_cut_off() {
+    let blue = answer("blue");
+    let gate = gate(&blue, &blue)
+        .with(|gate| {
+            gate.live.timeouts.head = Duration::from_millis(100);
+            gate.live.timeouts.keep_alive_idle = Duration::from_millis(100);
+        })
+        .start();
+    let mut session = super::Session::open(gate.address());
+    // Preface, empty SETTINGS, and a GET as HPACK's static table has it: `:method GET`, `:scheme http`,
+    // `:path /`, `:authority shop`.
+    session.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    session.send(b"\0\0\x09\x01\x05\0\0\0\x01\x82\x86\x84\x01\x04shop");
+    gate.until("it is gone", |gate| {
+        let process = gate.tallies.process();
+        process.connections_accepted == 1 && process.connections_open == 0
+    });
+    assert_eq!(blue.seen().len(), 1);
 }

@@ -10,6 +10,7 @@ mod gate;
 mod http2;
 mod origin;
 mod refusals;
+mod room;
 mod visitors;
 
 use client::{Answer, Session, get, request};

@@ -13,6 +13,8 @@ pub(super) struct Received {
     /// Names in lower case, in order.
     pub(super) fields: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// Names of trailers, as they came.
+    pub(super) trailers: Vec<String>,
     /// Which connection it came on, from 0.
     pub(super) connection: usize,
 }
@@ -123,10 +125,13 @@ fn read(reader: &mut BufReader<TcpStream>, connection: usize) -> Option<Received
             let start = request.body.len();
             request.body.resize(start + size, 0);
             reader.read_exact(&mut request.body[start..]).ok()?;
-            line(reader)?;
             if size == 0 {
                 break;
             }
+            line(reader)?;
+        }
+        while let Some((name, _)) = line(reader)?.split_once(':') {
+            request.trailers.push(name.to_lowercase());
         }
     } else if request.has("content-length") && !request.has("x-do-not-read") {
         request.body.resize(request.one("content-length").parse().ok()?, 0);
