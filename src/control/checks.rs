@@ -1,10 +1,12 @@
 //! Active health checks: one task per address, however many services use it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::commit::Control;
@@ -14,20 +16,24 @@ use crate::upstream::is_local;
 /// The longest part of an answer that is looked at for its status line.
 const ANSWER_BYTES_MAX: usize = 1024;
 
+/// How many checks run at once: each takes a descriptor of those that are kept for more than checks.
+const AT_ONCE_MAX: usize = 128;
+
 /// Keeps one task per address that has to be checked, until it is dropped. `seed` is for the jitter that keeps
 /// checks from marching in step.
 pub async fn run_checks(control: Control, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let mut tasks = JoinSet::new();
+    let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
     let mut running: HashMap<CheckKey, AbortHandle> = HashMap::new();
     loop {
         let wanted = control.checks();
         let mut stale = running;
         running = HashMap::with_capacity(wanted.len());
         for key in wanted {
-            let task = stale
-                .remove(&key)
-                .unwrap_or_else(|| tasks.spawn(check_on(control.clone(), key.clone(), chance.fork())));
+            let task = stale.remove(&key).unwrap_or_else(|| {
+                tasks.spawn(check_on(control.clone(), places.clone(), key.clone(), chance.fork()))
+            });
             running.insert(key, task);
         }
         for task in stale.into_values() {
@@ -38,9 +44,13 @@ pub async fn run_checks(control: Control, seed: u64) {
     }
 }
 
-async fn check_on(control: Control, key: CheckKey, mut chance: fastrand::Rng) {
+async fn check_on(control: Control, places: Arc<Semaphore>, key: CheckKey, mut chance: fastrand::Rng) {
     loop {
-        if let Some(result) = check(&key).await {
+        // The places are never closed. A check that waits for one is late, not failed.
+        let place = places.acquire().await;
+        let result = check(&key).await;
+        drop(place);
+        if let Some(result) = result {
             control.checked(&key, result);
         }
         let jitter = 0.9 + 0.2 * chance.f64();
