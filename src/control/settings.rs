@@ -27,7 +27,7 @@ pub struct ServiceConfig {
     pub stable: Variant,
     /// The candidate's weight at first; default 0 %.
     pub initial_weight: Weight,
-    /// The endpoints of each variant. Deployments at run time replace them until the configuration changes.
+    /// The endpoints of each variant. A deployment replaces the candidate's, until the next one.
     pub endpoints: PerVariant<Vec<EndpointSpec>>,
     /// The version labels.
     pub version: PerVariant<Option<Arc<str>>>,
