@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tidegate::clock;
 use tidegate::control::{Change, Committed, Control, Disk, Events, Selection, ServiceConfig, Who};
+use tidegate::rollout::{Gates, GuardMode};
 use tidegate::routing::{Limits, Recognition, Route, ServiceSettings, Tell, Timeouts, WhenUnhealthy};
 use tidegate::store::{AuditLimits, Origin, Recovered, StateFolder};
 use tidegate::telemetry::Tallies;
@@ -109,7 +110,11 @@ impl Drop for Bench {
 
 fn shift(percent: u32) -> Change {
     let weight = Weight::from_percent(percent).unwrap_or_default();
-    Change::Shift { weights: BTreeMap::from([("service-0".into(), weight)]), if_generation: None }
+    Change::Shift {
+        weights: BTreeMap::from([("service-0".into(), weight)]),
+        if_generation: None,
+        take_over: false,
+    }
 }
 
 fn kill() -> Change {
@@ -155,5 +160,8 @@ fn config(at: usize) -> ServiceConfig {
         initial_weight: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         version: PerVariant::default(),
+        guard: GuardMode::Off,
+        gates: Gates::standard(),
+        slo: None,
     }
 }

@@ -4,7 +4,7 @@
 //! The modules form layers; ARCHITECTURE.md draws them, and `tests/layers.rs` holds them. In short:
 //! [`traffic`] decides purely which variant a visitor gets; [`routing`] is the immutable table that
 //! [`control`] publishes and [`proxy`] reads; [`telemetry`] is where the proxy counts and control
-//! looks; [`admin`], [`config`] and [`cli`] are the edges; [`app`] puts the parts together,
+//! looks; [`rollout`] purely decides how far a release may go; [`admin`], [`config`] and [`cli`] are the edges; [`app`] puts the parts together,
 //! and [`demo`] shows them.
 
 pub mod admin;
@@ -14,9 +14,12 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod hooks;
 pub mod proxy;
+pub mod rollout;
 pub mod routing;
 pub mod shared_list;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;
 pub mod traffic;

@@ -175,7 +175,7 @@ async fn a_kill_does_not_wait_for_a_shift_that_waits_for_a_slow_disk() {
     for _ in 0..50 {
         while begun.try_recv().is_ok() {}
         let weights = [("shop".into(), Weight::from_percent(50).unwrap())].into();
-        let up = Change::Shift { weights, if_generation: None };
+        let up = Change::Shift { weights, if_generation: None, take_over: false };
         let waits = {
             let (control, who) = (control.clone(), who.clone());
             tokio::spawn(async move { control.commit(&up, &who, None, clock::now()).await })

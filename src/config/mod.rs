@@ -12,6 +12,7 @@
 
 mod file;
 mod meant;
+mod planner;
 mod problem;
 mod process;
 mod scalar;
@@ -26,6 +27,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use planner::{PlanRequest, Planner};
 pub use problem::{ConfigError, Problem};
 pub use settings::{AdminSettings, Config, CookieSettings, Overrides, TelemetrySettings};
 pub use units::{parse_duration, show_duration};
@@ -34,6 +36,7 @@ use self::file::ConfigFile;
 use self::problem::{Findings, below};
 use self::service::Built;
 use crate::control::ControlSettings;
+use crate::hooks::HookSettings;
 use crate::routing::{Matcher, Overlap};
 
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -87,7 +90,9 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
         return Err(ConfigError::Problems { name: name.to_owned(), problems });
     }
     let services = services.into_iter().map(|built| built.service).collect();
-    Ok(Config { proxy, control: ControlSettings { state, services }, admin, telemetry, cookie, warnings })
+    let control = ControlSettings { state, services };
+    let (hooks, planner) = (HookSettings::default(), Planner::default());
+    Ok(Config { proxy, control, admin, telemetry, cookie, hooks, planner, warnings })
 }
 
 /// The JSON Schema of the file, for editors. What it cannot say (which services overlap, say) only

@@ -16,6 +16,7 @@ use super::secret::read_secret;
 use super::units::show_duration;
 use super::written::{List, Short, Written};
 use crate::control::ServiceConfig;
+use crate::rollout::{Gates, GuardMode};
 use crate::routing::{
     HostPattern, Limits, PathPrefix, Recognition, Route, Secret, ServiceSettings, Tell, TesterOverride,
     Timeouts, UserKey, WhenUnhealthy,
@@ -82,7 +83,17 @@ pub(super) fn build(
     let version = PerVariant::from_fn(|variant| variants[variant].version.clone());
     let endpoints = variants.map(|_, variant| variant.endpoints.into_iter().map(|(spec, _)| spec).collect());
     let settings = Arc::new(settings);
-    let service = ServiceConfig { settings, recognition, stable, initial_weight, endpoints, version };
+    let service = ServiceConfig {
+        settings,
+        recognition,
+        stable,
+        initial_weight,
+        endpoints,
+        version,
+        guard: GuardMode::default(),
+        gates: Gates::standard(),
+        slo: None,
+    };
     Built { service, routes_line }
 }
 

@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::Problem;
+use super::{Planner, Problem};
 use crate::admin::socket::default_socket;
 use crate::control::ControlSettings;
+use crate::hooks::HookSettings;
 use crate::proxy::ProxySettings;
 use crate::telemetry::AccessLogSettings;
 use crate::traffic::Keys;
@@ -24,6 +25,10 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     /// The visitor cookie's.
     pub cookie: CookieSettings,
+    /// Who is told, who is asked, and where values come from.
+    pub hooks: HookSettings,
+    /// Makes plans of what people ask for.
+    pub planner: Planner,
     /// What works, but hardly as it was meant.
     pub warnings: Vec<Problem>,
 }

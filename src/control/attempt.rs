@@ -246,13 +246,7 @@ impl Attempt {
         for delta in changes.iter().filter(|delta| delta.changed) {
             self.control.record(AuditEntry {
                 time: stamp.time,
-                what: match self.change {
-                    Change::Shift { .. } => "shift",
-                    Change::Kill(_) => "kill",
-                    Change::Arm(_) => "arm",
-                    Change::Deploy { .. } => "deploy",
-                }
-                .to_owned(),
+                what: self.change.kind().to_owned(),
                 generation: stamp.generation,
                 actor: self.who.actor.clone(),
                 claimed: self.who.claimed.clone(),

@@ -13,12 +13,13 @@ use thiserror::Error;
 
 use super::desired::{Changed, Deployed, Desired, ServiceState};
 use crate::clock::Timestamp;
+use crate::rollout::{Act, Plan};
 use crate::routing::Recognition;
 use crate::traffic::{Cause, Lock, PerVariant, Variant, Weight};
 use crate::upstream::EndpointSpec;
 
 /// What somebody wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Other weights for some services, all or none.
     Shift {
@@ -26,6 +27,29 @@ pub enum Change {
         weights: BTreeMap<Arc<str>, Weight>,
         /// Only if none of them changed after this generation.
         if_generation: Option<u64>,
+        /// Also up while a rollout drives a service: that ends it.
+        take_over: bool,
+    },
+    /// A rollout of the candidate.
+    Start {
+        /// The service.
+        service: Arc<str>,
+        /// What it does.
+        plan: Arc<Plan>,
+    },
+    /// Something is done to a service's rollout.
+    Rollout {
+        /// The service.
+        service: Arc<str>,
+        /// What.
+        act: Act,
+    },
+    /// Advances stop, or may go on.
+    Freeze {
+        /// Of which services.
+        selection: Selection,
+        /// Whether they stop.
+        on: bool,
     },
     /// Everybody to stable, and locked.
     Kill(Selection),
@@ -38,6 +62,20 @@ pub enum Change {
         /// What takes the place of the candidate's endpoints.
         deployed: Deployed,
     },
+}
+
+impl Change {
+    /// Its name in metrics and in the audit log.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Shift { .. } => "shift",
+            Self::Start { .. } | Self::Rollout { .. } => "rollout",
+            Self::Freeze { .. } => "freeze",
+            Self::Kill(_) => "kill",
+            Self::Arm(_) => "arm",
+            Self::Deploy { .. } => "deploy",
+        }
+    }
 }
 
 /// Which services.
@@ -275,7 +313,10 @@ pub fn apply(
     };
 
     match change {
-        Change::Shift { weights, if_generation } => {
+        Change::Start { .. } | Change::Rollout { .. } | Change::Freeze { .. } => {
+            return Err(Refusal::Invalid("rollouts are not known yet".to_owned()));
+        }
+        Change::Shift { weights, if_generation, .. } => {
             if weights.is_empty() {
                 return Err(Refusal::Nothing);
             }
@@ -456,7 +497,7 @@ mod tests {
     fn shift(weights: &[(&str, u32)]) -> Change {
         let weights =
             weights.iter().map(|(name, percent)| ((*name).into(), Weight::from_percent(*percent).unwrap()));
-        Change::Shift { weights: weights.collect(), if_generation: None }
+        Change::Shift { weights: weights.collect(), if_generation: None, take_over: false }
     }
 
     fn kill(names: &[&str]) -> Change {
@@ -554,6 +595,7 @@ mod tests {
         let stale = |if_generation| Change::Shift {
             weights: BTreeMap::from([("shop".into(), Weight::ZERO)]),
             if_generation: Some(if_generation),
+            take_over: false,
         };
         check(
             locked("shop"),

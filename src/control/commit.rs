@@ -341,13 +341,7 @@ impl Control {
         };
         let done = attempt.make().await;
         if done.is_ok() {
-            let kind = match change {
-                Change::Shift { .. } => "shift",
-                Change::Kill(_) => "kill",
-                Change::Arm(_) => "arm",
-                Change::Deploy { .. } => "deploy",
-            };
-            metrics::counter!(names::COMMITS.name, "kind" => kind).increment(1);
+            metrics::counter!(names::COMMITS.name, "kind" => change.kind()).increment(1);
         }
         done
     }

@@ -9,6 +9,7 @@ mod events;
 mod live;
 mod recovery;
 mod reload;
+mod rollouts;
 mod saver;
 mod settings;
 

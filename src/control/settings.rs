@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::rollout::{Gates, GuardMode, Slo};
 use crate::routing::{Recognition, ServiceSettings};
 use crate::traffic::{PerVariant, Variant, Weight};
 use crate::upstream::EndpointSpec;
@@ -17,7 +18,7 @@ pub struct ControlSettings {
 }
 
 /// A service as configured: what exists, and the values it starts with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
     /// What the data plane needs to know.
     pub settings: Arc<ServiceSettings>,
@@ -31,4 +32,10 @@ pub struct ServiceConfig {
     pub endpoints: PerVariant<Vec<EndpointSpec>>,
     /// The version labels.
     pub version: PerVariant<Option<Arc<str>>>,
+    /// What the guard does after a manual shift; default roll back.
+    pub guard: GuardMode,
+    /// The gates of a manual shift, and of plans that have none of their own.
+    pub gates: Gates,
+    /// The objective, if there is one.
+    pub slo: Option<Slo>,
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use super::commit::matcher;
 use super::*;
 use crate::clock;
+use crate::rollout::{Gates, GuardMode};
 use crate::routing::{Limits, Recognition, Route, ServiceSettings, Tell, Timeouts, WhenUnhealthy};
 use crate::store::{AuditLimits, Origin, Recovered, StateFolder};
 use crate::telemetry::Tallies;
@@ -44,6 +45,9 @@ fn config(name: &str) -> ServiceConfig {
         initial_weight: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         version: PerVariant::default(),
+        guard: GuardMode::Off,
+        gates: Gates::standard(),
+        slo: None,
     }
 }
 
@@ -53,11 +57,15 @@ fn percent(percent: u32) -> Weight {
 
 fn shift(weights: &[(&str, u32)]) -> Change {
     let weights = weights.iter().map(|(name, to)| ((*name).into(), percent(*to))).collect();
-    Change::Shift { weights, if_generation: None }
+    Change::Shift { weights, if_generation: None, take_over: false }
 }
 
 fn shift_if(name: &str, to: u32, generation: u64) -> Change {
-    Change::Shift { weights: BTreeMap::from([(name.into(), percent(to))]), if_generation: Some(generation) }
+    Change::Shift {
+        weights: BTreeMap::from([(name.into(), percent(to))]),
+        if_generation: Some(generation),
+        take_over: false,
+    }
 }
 
 fn named(names: &[&str]) -> Selection {

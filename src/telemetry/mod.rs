@@ -12,6 +12,7 @@ pub mod listener;
 pub mod names;
 pub mod page;
 mod tally;
+mod trial;
 mod window;
 
 pub use access_log::{
@@ -24,5 +25,8 @@ pub use page::{EndpointFacts, Facts, ServiceFacts, VariantFacts};
 pub use tally::{
     CodeLabel, Failure, MethodLabel, Outcome, ProcessCounts, ServiceSlot, ServiceTally, Tallies, Totals,
     UpstreamError, VariantCounts, WorkerTally,
+};
+pub use trial::{
+    Gauge, RecentFailure, Remembered, SLOW_LIMITS, STALL_MIN, StratumLook, TrialLook, Trials, Units,
 };
 pub use window::{Lately, Quantiles, WindowView, Windows};

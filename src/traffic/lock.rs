@@ -18,17 +18,23 @@ pub enum Cause {
     Kill,
     /// The saved state could not be read, so nobody knows where traffic should be.
     StateLost,
+    /// A gate of a rollout failed.
+    FailedRollout,
+    /// The candidate had no usable endpoint for too long.
+    DeadCandidate,
 }
 
 impl Cause {
     /// Every cause, for metrics that show all of them.
-    pub const ALL: [Self; 2] = [Self::Kill, Self::StateLost];
+    pub const ALL: [Self; 4] = [Self::Kill, Self::StateLost, Self::FailedRollout, Self::DeadCandidate];
 
     /// The name used in status, API and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::StateLost => "state-lost",
+            Self::FailedRollout => "failed-rollout",
+            Self::DeadCandidate => "dead-candidate",
         }
     }
 }

@@ -184,7 +184,7 @@ async fn shift(State(ties): Tied, Extension(peer): Extension<Peer>, request: Req
             Err(error) => Err(problem(ProblemKind::Invalid, format!("{name}: {error}"))),
         })
         .collect::<Result<BTreeMap<_, _>, _>>()?;
-    let change = Change::Shift { weights, if_generation: asked.if_match()? };
+    let change = Change::Shift { weights, if_generation: asked.if_match()?, take_over: false };
     asked.commit(&ties, &change, &peer.who(claimed, reason)?).await
 }
 
@@ -511,7 +511,8 @@ fn undo(change: &Change, changes: &[Delta]) -> Option<String> {
         }
         Change::Kill(_) => Some(format!("tidegate arm {} --note \"…\", then shift", names())),
         Change::Arm(_) => Some(format!("tidegate kill {}", names())),
-        Change::Deploy { .. } => None,
+        Change::Start { .. } => Some(format!("tidegate rollback {}", names())),
+        Change::Deploy { .. } | Change::Rollout { .. } | Change::Freeze { .. } => None,
     }
 }
 

@@ -1,0 +1,40 @@
+//! Rollouts: plans of rising exposure, the gates that watch them, and the machine that decides.
+//!
+//! Everything here is pure: time, evidence and chance are arguments. So the same code decides on live
+//! traffic, in `tidegate simulate` and in `tidegate rollout replay`, and it decides the same.
+//!
+//! ```text
+//!   Plan ──▶ Rollout ◀── take(Act) ─┬─ people
+//!               │                   │
+//!   Evidence ─▶ Guard ── Tick ──────┘ its own steps
+//!               └ Judge
+//! ```
+//!
+//! [`Rollout`] is what is saved with the desired state: it changes only at transitions. [`Guard`] holds clocks and
+//! evidence: it changes with every tick, is checkpointed apart, and starting it anew only makes it see a
+//! shorter time.
+
+mod act;
+mod evidence;
+mod judge;
+mod machine;
+mod per_role;
+mod plan;
+mod record;
+mod verdict;
+mod view;
+mod windows;
+
+pub use act::{Act, Circumstances, Effect, Refusal, Step, Verb};
+pub use evidence::{Count, Evidence, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
+pub use judge::{Finding, Judge, Moment};
+pub use machine::{Ending, Guard, GuardMode, Phase, Rollout, Stop, Tick, Waiting};
+pub use per_role::PerRole;
+pub use plan::{
+    BusinessGate, Compare, Confirms, ErrorsGate, Gates, HealthGate, Hold, LatencyGate, MetricGate,
+    MetricSource, OnFail, OnInconclusive, Plan, PlanError, RatioGate, Slo, Stage,
+};
+pub use record::Line;
+pub use verdict::{Failure, GateReading, Verdict, Wait};
+pub use view::{Freeze, View};
+pub use windows::{Window, Windows};
