@@ -30,7 +30,19 @@ pub enum Mood {
 pub struct Plan {
     says: String,
     fails_every: Option<u64>,
+    faults: Faults,
     slow: Duration,
+}
+
+/// What goes wrong by chance, in shares of all requests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    /// Answered with 500.
+    fails: f64,
+    /// Answered with 404.
+    lost: f64,
+    /// The median time of an answer, lognormal with σ = 0.5; zero: at once.
+    median: Duration,
 }
 
 /// A plan for an origin that answers 200 with an empty body.
@@ -47,6 +59,24 @@ impl Plan {
     /// Every n-th request gets 500.
     pub fn fails_every(self, n: u64) -> Self {
         Self { fails_every: Some(n), ..self }
+    }
+
+    /// This share of requests, drawn by chance, gets 500.
+    pub fn fails(mut self, share: f64) -> Self {
+        self.faults.fails = share;
+        self
+    }
+
+    /// This share of requests, drawn by chance, gets 404.
+    pub fn loses(mut self, share: f64) -> Self {
+        self.faults.lost = share;
+        self
+    }
+
+    /// Answers take a random time, lognormal with σ = 0.5 around this median.
+    pub fn takes(mut self, median: Duration) -> Self {
+        self.faults.median = median;
+        self
     }
 
     /// Every answer takes that long.
@@ -148,7 +178,8 @@ impl Drop for Origin {
 async fn serve(facts: Arc<Facts>, stream: TcpStream) {
     drop(stream.set_nodelay(true));
     let mut wire = Wire::new(stream);
-    let Plan { says, fails_every, slow } = &facts.plan;
+    let Plan { says, fails_every, slow, faults } = &facts.plan;
+    let mut chance = fastrand::Rng::new();
     let mut mood = facts.mood.subscribe();
     while let Ok(Some(request)) = wire.request().await {
         *facts.last.lock().unwrap() = Some(request);
@@ -164,9 +195,18 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
         if !slow.is_zero() {
             tokio::time::sleep(*slow).await;
         }
+        if !faults.median.is_zero() {
+            // Box and Muller's normal variate.
+            let normal =
+                (-2.0 * (1.0 - chance.f64()).ln()).sqrt() * (std::f64::consts::TAU * chance.f64()).cos();
+            tokio::time::sleep(faults.median.mul_f64((0.5 * normal).exp())).await;
+        }
+        let drawn = chance.f64();
         let now = *mood.borrow();
         let status = match fails_every {
             Some(n) if number.is_multiple_of(*n) => "500 Internal Server Error",
+            _ if drawn < faults.fails => "500 Internal Server Error",
+            _ if drawn < faults.fails + faults.lost => "404 Not Found",
             _ => "200 OK",
         };
         let length = if now == Mood::Truncates { says.len() + 100 } else { says.len() };

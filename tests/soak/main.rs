@@ -1,7 +1,7 @@
 //! The long stories: `cargo test --release --test soak -- --nocapture`. Each prints its figures, and fails when a
 //! promise does not hold. One at a time, because they measure; Linux, because they look at `/proc`.
 
-#[path = "support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::HashMap;
