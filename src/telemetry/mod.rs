@@ -21,7 +21,7 @@ pub use access_log::{
 };
 pub use control_metrics::ControlMetrics;
 pub use histogram::{Histogram, HistogramSnapshot};
-pub use page::{EndpointFacts, Facts, ServiceFacts, VariantFacts};
+pub use page::{EndpointFacts, Facts, RolloutFacts, ServiceFacts, VariantFacts};
 pub use tally::{
     CodeLabel, Failure, Judged, MethodLabel, Outcome, ProcessCounts, ServiceSlot, ServiceTally, Tallies,
     Totals, Trialled, UpstreamError, VariantCounts, WorkerTally,
