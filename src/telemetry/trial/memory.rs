@@ -117,7 +117,8 @@ pub(super) fn pattern(path: &str) -> String {
             pattern.extend(segment.chars().filter(|character| !character.is_control()));
         }
         if pattern.len() > PATH_BYTES_MAX {
-            pattern.truncate(pattern.floor_char_boundary(PATH_BYTES_MAX - 3));
+            let mut ends = (0..=PATH_BYTES_MAX - '…'.len_utf8()).rev();
+            pattern.truncate(ends.find(|end| pattern.is_char_boundary(*end)).unwrap_or(0));
             pattern.push('…');
             break;
         }
