@@ -125,19 +125,6 @@ pub struct Evidence {
     pub frozen: bool,
 }
 
-impl Evidence {
-    /// Whether nobody was there: no request of either variant, no alarm, no value from elsewhere.
-    pub fn is_idle(&self) -> bool {
-        let Self { requests, failures, metrics, signals, strata, .. } = self;
-        let nobody = PerRole { stable: 0, candidate: 0 };
-        *requests == nobody
-            && *failures == nobody
-            && metrics.is_empty()
-            && signals.is_empty()
-            && is_default(strata)
-    }
-}
-
 /// What is as usual is not written down: an idle second is to be small.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -16,6 +16,7 @@
 
 mod act;
 mod check;
+mod decide;
 mod evidence;
 mod guard;
 mod judge;
@@ -41,7 +42,7 @@ pub use plan::{
     BusinessGate, Compare, Confirms, ErrorsGate, Gates, HealthGate, Hold, LatencyGate, MetricGate,
     MetricSource, OnFail, OnInconclusive, Plan, PlanError, RatioGate, Slo, Stage,
 };
-pub use record::{Difference, Line, Recorder, ReplayError, Replayed, replay};
+pub use record::{Difference, Line, ReplayError, Replayed, replay};
 pub use schedule::{SCHEDULES, schedule};
 pub use sentences::{grouped, span};
 pub use verdict::{Failure, GateReading, Verdict, Wait};

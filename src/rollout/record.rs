@@ -1,8 +1,11 @@
 //! What is written down of a rollout, so that every verdict can be recomputed from it, equal to the bit.
 //!
 //! A record holds what went in (a rollout, a guard at some moment, the evidence and length of each tick) and what came
-//! out. Replay puts the same in again. The guard's clocks and evidence depend on lengths, never on the wall
-//! clock, so ticks that brought nothing may be written as one line: their lengths and the last one's outcome say all.
+//! out. Replay puts the same in again.
+//!
+//! Each tick that was taken is a line; lines are never merged, because two ticks are not one tick of twice the
+//! length. Whoever ticks saves lines by taking one longer tick instead, as long as nothing comes, at most
+//! [`super::TICK_COUNTED_MAX`] long, so that all of it counts.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,9 +19,6 @@ use super::guard::{Guard, Tick};
 use super::machine::Rollout;
 use super::verdict::Verdict;
 use crate::clock::Timestamp;
-
-/// How many idle ticks become one line at most: what a crash may lose of a record.
-pub const IDLE_MAX: usize = 60;
 
 /// One line of a rollout's record. A record begins with a `Begin`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -55,51 +55,6 @@ pub enum Line {
         /// What was concluded.
         tick: Box<Tick>,
     },
-    /// Ticks that brought nothing and did nothing, each with the same evidence.
-    Idle {
-        /// When the last of them was.
-        at: Timestamp,
-        /// What each of them brought.
-        evidence: Box<Evidence>,
-        /// The length of each, in ms.
-        elapsed_ms: Vec<u64>,
-        /// What the last of them concluded.
-        tick: Box<Tick>,
-    },
-}
-
-/// Makes lines of ticks, and one line of idle ones. Whoever records a `Begin` or a `Change` flushes first.
-#[derive(Clone, Debug, Default)]
-pub struct Recorder {
-    idle: Option<Line>,
-}
-
-impl Recorder {
-    /// Takes in a tick. What is returned is to be written now, in this order.
-    pub fn tick(&mut self, at: Timestamp, elapsed: Duration, evidence: Evidence, tick: Tick) -> Vec<Line> {
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let merges = evidence.is_idle() && tick.act.is_none() && tick.news.is_none();
-        if !merges {
-            let line = Line::Tick { at, evidence: Box::new(evidence), elapsed_ms, tick: Box::new(tick) };
-            return self.flush().into_iter().chain([line]).collect();
-        }
-        if let Some(Line::Idle { at: last, evidence: same, elapsed_ms: lengths, tick: newest }) =
-            &mut self.idle
-            && **same == evidence
-        {
-            (*last, **newest) = (at, tick);
-            lengths.push(elapsed_ms);
-            return if lengths.len() < IDLE_MAX { Vec::new() } else { self.flush().into_iter().collect() };
-        }
-        let (evidence, tick) = (Box::new(evidence), Box::new(tick));
-        let begun = Line::Idle { at, evidence, elapsed_ms: vec![elapsed_ms], tick };
-        self.idle.replace(begun).into_iter().collect()
-    }
-
-    /// What has not been written yet.
-    pub fn flush(&mut self) -> Option<Line> {
-        self.idle.take()
-    }
 }
 
 /// What a replay found.
@@ -198,18 +153,6 @@ where
                 let recomputed = guard.tick(rollout, at, Duration::from_millis(elapsed_ms), &evidence);
                 found.count(&recomputed);
                 compare(number, at, &tick, &recomputed)?;
-            }
-            Line::Idle { at, evidence, elapsed_ms, tick } => {
-                let (rollout, guard) = state.as_mut().ok_or(not_begun)?;
-                let mut last = None;
-                for elapsed_ms in elapsed_ms {
-                    let recomputed = guard.tick(rollout, at, Duration::from_millis(elapsed_ms), &evidence);
-                    found.count(&recomputed);
-                    last = Some(recomputed);
-                }
-                if let Some(recomputed) = last {
-                    compare(number, at, &tick, &recomputed)?;
-                }
             }
         }
     }
@@ -311,15 +254,15 @@ mod tests {
             guard: Box::new(guard.clone()),
         };
         let mut lines = vec![begin(start(), &rollout, &guard)];
-        let mut recorder = Recorder::default();
         for second in 1..=400_u64 {
             around.at = Timestamp::from_millis(start().as_millis() + second * 1000);
             let elapsed = Duration::from_micros(1_000_900 + second % 3 * 1000);
             let seen = evidence(if second % 100 < 70 { second % 13 } else { 0 });
             let tick = guard.tick(&rollout, around.at, elapsed, &seen);
-            lines.extend(recorder.tick(around.at, elapsed, seen, tick));
+            let elapsed_ms = elapsed.as_millis() as u64;
+            let (evidence, tick) = (Box::new(seen), Box::new(tick));
+            lines.push(Line::Tick { at: around.at, evidence, elapsed_ms, tick });
             if second == 100 || second == 300 {
-                lines.extend(recorder.flush());
                 let verb = if second == 100 { Verb::Advance } else { Verb::Pause };
                 let (after, effect) = rollout.take(&Act::Verb(verb), &around).unwrap().unwrap();
                 rollout = after;
@@ -327,12 +270,10 @@ mod tests {
                 lines.push(Line::Change { at: around.at, rollout: after, sentence: effect.sentence });
             }
             if second == 200 {
-                lines.extend(recorder.flush());
                 guard = Guard::resume(&rollout, Some(guard));
                 lines.push(begin(around.at, &rollout, &guard));
             }
         }
-        lines.extend(recorder.flush());
         lines
     }
 
@@ -346,7 +287,7 @@ mod tests {
         let found = replay(written(&lines)).unwrap();
         assert_eq!((found.begins, found.changes, found.ticks), (2, 2, 400));
         assert_eq!(found.passes + found.waits + found.fails, 400);
-        assert!(found.lines < 320, "idle ticks share lines: {}", found.lines);
+        assert_eq!(found.lines, 404);
 
         // From the middle on, as after a rotation.
         let second = lines.iter().rposition(|line| matches!(line, Line::Begin { .. })).unwrap();

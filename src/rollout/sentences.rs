@@ -189,3 +189,57 @@ impl fmt::Display for News {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_and_counts_are_said_as_people_say_them() {
+        #[track_caller]
+        fn check(ms: u64, exactly: &str, roughly: &str) {
+            assert_eq!((span_ms(ms).as_str(), about(ms).as_str()), (exactly, roughly));
+        }
+        check(0, "0 s", "0 s");
+        check(999, "999 ms", "1 s");
+        check(59_999, "59 s", "60 s");
+        check(60_000, "1 min", "1 min");
+        check(90_000, "1 min 30 s", "2 min");
+        check(5_400_000, "1 h 30 min", "90 min");
+        check(3_601_000, "1 h", "61 min");
+        check(100_000_000, "1 d 3 h", "28 h");
+        check(u64::MAX, "213503982334 d 14 h", "213,503,982,335 d");
+        let counts = [0, 999, 1000, 1_234_567].map(grouped);
+        assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
+        let guesses = [0, 7, 42, 101, 1_151, u64::MAX / 2].map(guess);
+        assert_eq!(guesses[..5], ["0", "7", "42", "110", "1,200"]);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_one_sentence_with_its_numbers() {
+        #[track_caller]
+        fn check(wait: Wait, expected: &str) {
+            assert_eq!(Waiting::Verdict { wait }.to_string(), format!("waiting for {expected}"));
+        }
+        let evidence = |missing, about_ms| Wait::Inconclusive { missing, about_ms };
+        check(
+            evidence(Some(1_151), Some(230_000)),
+            "evidence: about 1,200 more candidate requests, about 4 min",
+        );
+        check(evidence(Some(1), None), "evidence: about 1 more candidate request");
+        check(evidence(None, None), "evidence that it is good enough");
+        check(Wait::Hold { left_ms: 720_000 }, "the end of the hold in 12 min");
+        check(Wait::Requests { missing: 2000 }, "2,000 more candidate requests");
+        check(
+            Wait::Suspect { gate: "errors".into(), evidence: 34.56, limit: 125.0 },
+            "a suspicion to pass: evidence of errors 35 (fails at 125)",
+        );
+        check(
+            Wait::NoEvidence { gate: "revenue".into(), silent_ms: 61_000 },
+            "the metric revenue: silent for 1 min 1 s",
+        );
+        check(Wait::Burn { rate: 2.345 }, "the error budget: it burns 2.3 times as fast as it may");
+        let hooks = vec!["load-test".into(), "ops".into()];
+        assert_eq!(Waiting::Confirm { hooks }.to_string(), "waiting for a yes of load-test, ops");
+    }
+}
