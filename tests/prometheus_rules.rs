@@ -28,7 +28,8 @@ fn promtool_finds_the_rules_right_and_their_tests_pass() {
         eprintln!("SKIPPED: the Prometheus rules are NOT tested: there is no promtool");
         return;
     }
-    for arguments in [["check", "rules", "tidegate.rules.yml"], ["test", "rules", "tidegate.rules.test.yml"]] {
+    for arguments in [["check", "rules", "tidegate.rules.yml"], ["test", "rules", "tidegate.rules.test.yml"]]
+    {
         let ran = Command::new("promtool").args(arguments).current_dir(folder()).output().unwrap();
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
@@ -57,8 +58,7 @@ fn rules_speak_only_of_metrics_that_exist() {
 #[test]
 fn every_alert_has_a_case_that_fires_and_one_that_does_not() {
     let (rules, cases) = (read("tidegate.rules.yml"), read("tidegate.rules.test.yml"));
-    let alerts: Vec<&str> =
-        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(!alerts.is_empty());
     for alert in alerts {
         let fires = cases.contains(&format!("alertname: {alert}\n        exp_alerts:\n"));

@@ -196,3 +196,73 @@ fn is_authorized(token: &Token, header: &str) -> bool {
     let same = digest(said.trim()).ct_eq(&digest(token.reveal()));
     scheme.eq_ignore_ascii_case("bearer") && !token.reveal().is_empty() && bool::from(same)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = r#"{"version":"4","groupKey":"{}","status":"firing","alerts":[
+        {"status":"firing","labels":{"alertname":"Slow","service":"shop"},"annotations":{"summary":"p99 is 3 s"}},
+        {"status":"firing","labels":{"alertname":"Down","service":"shop","tidegate_action":"rollback"}},
+        {"status":"firing","labels":{"alertname":"Mild","service":"cart","tidegate_action":"freeze"}},
+        {"status":"firing","labels":{"alertname":"Not","service":"news","tidegate_action":"ignore"}},
+        {"status":"resolved","labels":{"alertname":"Over"}}]}"#;
+
+    fn settings(action: AlertAction) -> AlertSettings {
+        AlertSettings { token: Token::new("tide"), action }
+    }
+
+    #[test]
+    fn only_who_knows_the_token_is_heard() {
+        #[track_caller]
+        fn check(settings: Option<&AlertSettings>, header: Option<&str>, body: &str, expected: Option<u16>) {
+            let found = wanted(settings, header, body.as_bytes());
+            assert_eq!(found.as_ref().err().map(|(status, _)| *status), expected, "{found:?}");
+        }
+        let freeze = settings(AlertAction::Freeze);
+        let known = Some("Bearer tide");
+        check(None, known, BODY, Some(404));
+        for wrong in
+            [None, Some(""), Some("tide"), Some("Bearer tid"), Some("Bearer tides"), Some("Basic tide")]
+        {
+            check(Some(&freeze), wrong, BODY, Some(401));
+        }
+        check(Some(&freeze), known, BODY, None);
+        check(Some(&freeze), Some("bearer tide"), BODY, None);
+        check(Some(&freeze), known, "{}", Some(400));
+        check(Some(&freeze), known, r#"{"version":"3","alerts":[]}"#, Some(400));
+        check(Some(&AlertSettings { token: Token::new(""), ..freeze }), Some("Bearer "), BODY, Some(401));
+    }
+
+    #[test]
+    fn a_label_makes_an_alert_milder_and_never_stronger() {
+        let of = |action| wanted(Some(&settings(action)), Some("Bearer tide"), BODY.as_bytes()).unwrap();
+        let (freeze, rollback) = (AlertAction::Freeze, AlertAction::Rollback);
+        let (shop, cart) = (Some("shop".to_owned()), Some("cart".to_owned()));
+        let said = |action, alert: &str| (action, alert.to_owned());
+        let expected = Wanted::from([
+            (shop.clone(), said(freeze, "Slow: p99 is 3 s")),
+            (cart.clone(), said(freeze, "Mild")),
+        ]);
+        assert_eq!(of(freeze), expected);
+        let expected =
+            Wanted::from([(shop, said(rollback, "Slow: p99 is 3 s")), (cart, said(freeze, "Mild"))]);
+        assert_eq!(of(rollback), expected);
+    }
+
+    #[test]
+    fn an_alert_without_a_service_is_for_all_and_the_stronger_wins() {
+        let known = BTreeSet::from(["shop".into(), "cart".into()]);
+        let wanted = Wanted::from([
+            (None, (AlertAction::Freeze, "All".to_owned())),
+            (Some("shop".to_owned()), (AlertAction::Rollback, "Shop".to_owned())),
+            (Some("nope".to_owned()), (AlertAction::Rollback, "Nope".to_owned())),
+        ]);
+        let (actions, unknown) = by_service(&wanted, &known);
+        let expected = [
+            ((AlertAction::Freeze, "All".to_owned()), vec!["cart".into()]),
+            ((AlertAction::Rollback, "Shop".to_owned()), vec!["shop".into()]),
+        ];
+        assert_eq!((actions.as_slice(), unknown), (expected.as_slice(), vec!["nope"]));
+    }
+}

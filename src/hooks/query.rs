@@ -281,3 +281,57 @@ fn percent_encoded(text: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_finite_sample_is_a_value() {
+        #[track_caller]
+        fn check(status: u16, body: &str, expected: Result<f64, &str>) {
+            let found = parse(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                (Err(found), Err(expected)) => {
+                    assert!(found.to_string().contains(expected), "{found}");
+                }
+                (found, expected) => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+        let vector = |samples: &str| {
+            format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{samples}]}}}}"#)
+        };
+        let sample = |value: &str| format!(r#"{{"metric":{{"a":"b"}},"value":[1435781451.781,"{value}"]}}"#);
+        check(200, &vector(&sample("0.5")), Ok(0.5));
+        check(200, &vector(&sample("1e-3")), Ok(0.001));
+        check(200, r#"{"status":"success","data":{"resultType":"scalar","result":[1,"3"]}}"#, Ok(3.0));
+        check(200, &vector(""), Err("returns nothing; look at its metric and labels"));
+        check(
+            200,
+            &vector(&format!("{},{}", sample("1"), sample("2"))),
+            Err("2 series; aggregate it to one"),
+        );
+        check(200, &vector(&sample("NaN")), Err("NaN; often that is a division by 0"));
+        check(200, &vector(&sample("+Inf")), Err("inf"));
+        check(200, &vector(r#"{"metric":{}}"#), Err("no Prometheus"));
+        check(
+            200,
+            r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#,
+            Err("a matrix; it has"),
+        );
+        check(200, r#"{"status":"success"}"#, Err("no Prometheus"));
+        let wrong = r#"{"status":"error","errorType":"bad_data","error":"parse error: unexpected end"}"#;
+        check(400, wrong, Err("400 Bad Request: parse error: unexpected end"));
+        check(502, "<html>", Err("no Prometheus (502 Bad Gateway)"));
+        check(200, "", Err("no Prometheus"));
+    }
+
+    #[test]
+    fn values_fill_a_query_and_never_leave_their_string() {
+        let values = [("service", "shop"), ("version", "1\"} or vector(1) # {{service}} ' ` \\ \n")];
+        assert_eq!(fill("a{{service}}b{{ service }}{{nope}}{{", &values), "ashopbshop{{nope}}{{");
+        let filled = fill(r#"x{v="{{version}}"}"#, &values);
+        assert_eq!(filled, r#"x{v="1\x22} or vector(1) # {{service}} \x27 \x60 \\ \x0a"}"#);
+    }
+}

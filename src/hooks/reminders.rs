@@ -92,3 +92,58 @@ impl Escalations {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::hooks::settings::{Call, Channel, Escalation, Style};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn settings() -> HookSettings {
+        let channel = Channel {
+            call: Call::Command { argv: vec!["true".into()], timeout: MINUTE },
+            style: Style::Json,
+            on: vec![],
+            every: None,
+            escalate: Some(Escalation { after: 15 * MINUTE, to: "boss".into() }),
+        };
+        HookSettings { channels: BTreeMap::from([("ops".into(), channel)]), ..HookSettings::default() }
+    }
+
+    fn entry(actor: &str, service: Option<&str>, what: &str) -> AuditEntry {
+        AuditEntry {
+            what: what.to_owned(),
+            actor: actor.to_owned(),
+            service: service.map(str::to_owned),
+            ..AuditEntry::default()
+        }
+    }
+
+    #[test]
+    fn the_other_channel_is_told_once_unless_a_person_has_acted() {
+        #[track_caller]
+        fn check(entries: &[AuditEntry], told: usize) {
+            let (start, mut escalations) = (clock::now(), Escalations::default());
+            let notice = Notice { service: Some("shop".into()), sentence: "bad".into(), ..Notice::default() };
+            escalations.open(start, &"ops".into(), &notice);
+            entries.iter().for_each(|entry| escalations.see(entry));
+            assert_eq!(escalations.due(start + 15 * MINUTE - Duration::from_millis(1), &settings()), []);
+            let due = escalations.due(start + 15 * MINUTE, &settings());
+            assert_eq!(due.len(), told);
+            for (to, notice) in due {
+                assert_eq!((&*to, notice.event.as_str()), ("boss", "escalation"));
+                assert_eq!(notice.sentence, "nobody has acted on shop for 15 min: bad");
+            }
+            assert_eq!(escalations.due(start + 60 * MINUTE, &settings()), [], "once");
+        }
+        check(&[], 1);
+        check(&[entry("tidegate", Some("shop"), "rollout-suspect")], 1);
+        check(&[entry("alertmanager", Some("shop"), "freeze")], 1);
+        check(&[entry("uid 1000 (ops)", Some("cart"), "kill")], 1);
+        check(&[entry("uid 1000 (ops)", None, "reload")], 1);
+        check(&[entry("uid 1000 (ops)", Some("shop"), "rollout-resume")], 0);
+        check(&[entry("uid 1000 (ops)", None, "kill")], 0);
+    }
+}
