@@ -319,8 +319,9 @@ mod tests {
         check(&ask(address, "GET /v1/alerts").await, 405, "only POST\n");
         served.abort();
 
-        let Running { address, .. } = start().await;
-        assert!(ask(address, "POST /v1/alerts").await.starts_with("HTTP/1.1 404 "), "not configured");
+        let without = start().await;
+        let answer = ask(without.address, "POST /v1/alerts").await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "not configured: {answer}");
     }
 
     #[tokio::test]
