@@ -1,4 +1,4 @@
-//! The small server of `/metrics`, `/livez` and `/readyz`.
+//! The small server of `/metrics`, `/livez` and `/readyz`, and of `/v1/alerts` for Alertmanager.
 //!
 //! For scrapers and orchestrators, on an address of its own, so that it answers while the proxy's ports
 //! are full and never shows numbers to the proxy's clients. Pages are put together one at a time and
@@ -6,15 +6,15 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +26,9 @@ use tokio::task::JoinSet;
 pub type Page = Arc<dyn Fn() -> String + Send + Sync>;
 /// Whether new traffic is welcome; else why not.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Takes in what is posted to `/v1/alerts`: the `Authorization` header and the body. Gives the status and a text.
+pub type Alerts =
+    Arc<dyn Fn(Option<String>, Bytes) -> Pin<Box<dyn Future<Output = (u16, String)> + Send>> + Send + Sync>;
 
 /// How many connections are served at a time; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 256;
@@ -35,6 +38,12 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const AGE_MAX: Duration = Duration::from_secs(120);
 /// How long a connection has to close by itself.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How large a notification of alerts may be.
+const ALERTS_BYTES_MAX: usize = 1024 * 1024;
+/// How many notifications are read at a time; more wait, within the same time.
+const ALERTS_AT_ONCE_MAX: usize = 4;
+/// How long the body of a notification may take.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait after an accept that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,7 +52,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `GET /metrics` answers with the page, `/livez` with 200 for as long as it answers at all, `/readyz` with 200
 /// or with 503 and the reason. `HEAD` works wherever `GET` does.
 pub async fn serve(listener: TcpListener, page: Page, ready: Ready, shutdown: impl Future<Output = ()>) {
-    let site = Site { page, ready, rendering: Arc::new(Semaphore::new(1)) };
+    serve_with_alerts(listener, page, ready, None, shutdown).await;
+}
+
+/// The same, and `POST /v1/alerts` gives what `alerts` says: 404 without it, 413 for a body of more than 1 MiB, 408 for
+/// one that takes more than 10 s.
+pub async fn serve_with_alerts(
+    listener: TcpListener,
+    page: Page,
+    ready: Ready,
+    alerts: Option<Alerts>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let site = Site {
+        page,
+        ready,
+        alerts,
+        rendering: Arc::new(Semaphore::new(1)),
+        reading: Arc::new(Semaphore::new(ALERTS_AT_ONCE_MAX)),
+    };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -93,13 +120,19 @@ async fn connection(stream: TcpStream, site: Site, mut stopping: watch::Receiver
 struct Site {
     page: Page,
     ready: Ready,
+    alerts: Option<Alerts>,
     /// Held while a page is put together.
     rendering: Arc<Semaphore>,
+    /// Held while a notification is read.
+    reading: Arc<Semaphore>,
 }
 
 impl Site {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let path = request.uri().path();
+        if let ("/v1/alerts", Some(alerts)) = (path, &self.alerts) {
+            return Ok(self.alerts(alerts, request).await);
+        }
         if !matches!(path, "/metrics" | "/livez" | "/readyz") {
             return Ok(plain(
                 StatusCode::NOT_FOUND,
@@ -119,6 +152,38 @@ impl Site {
             },
             _ => plain(StatusCode::OK, "alive\n"),
         })
+    }
+
+    async fn alerts(&self, alerts: &Alerts, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::POST {
+            let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "only POST\n");
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return refusal;
+        }
+        let too_large =
+            || plain(StatusCode::PAYLOAD_TOO_LARGE, "a notification has at most 1 MiB; lower `max_alerts`\n");
+        if request.body().size_hint().lower() > ALERTS_BYTES_MAX as u64 {
+            return too_large();
+        }
+        let header = request.headers().get(AUTHORIZATION);
+        let authorization = header.and_then(|header| header.to_str().ok()).map(str::to_owned);
+        let read = async {
+            let _turn = self.reading.acquire().await;
+            Limited::new(request.into_body(), ALERTS_BYTES_MAX).collect().await
+        };
+        let body = match tokio::time::timeout(BODY_WITHIN, read).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
+            Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, "the body broke off\n"),
+            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body took more than 10 s\n"),
+        };
+        let (status, text) = alerts(authorization, body).await;
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut answer = plain(status, text);
+        if status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
@@ -215,6 +280,48 @@ mod tests {
         check(&ask(address, "what is this").await, 400, "");
         stop.send(()).unwrap();
         served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn alerts_are_posted_within_bounds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let alerts: Alerts = Arc::new(|authorization, body| {
+            Box::pin(async move {
+                match authorization.as_deref() {
+                    Some("Bearer yes") => (200, format!("{} bytes\n", body.len())),
+                    _ => (401, "no\n".to_owned()),
+                }
+            })
+        });
+        let (page, ready): (Page, Ready) = (Arc::new(String::new), Arc::new(|| Ok(())));
+        let served = serve_with_alerts(listener, page, ready, Some(alerts), std::future::pending());
+        let served = tokio::spawn(served);
+        let post = async |headers: &str, body: &str| {
+            let request =
+                format!("POST /v1/alerts HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}\r\n{body}");
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        check(&post("authorization: Bearer yes\r\ncontent-length: 2\r\n", "{}").await, 200, "2 bytes\n");
+        let refused = post("content-length: 2\r\n", "{}").await;
+        check(&refused, 401, "no\n");
+        assert!(refused.contains("www-authenticate: Bearer\r\n"), "{refused}");
+        let long = format!("content-length: {}\r\n", ALERTS_BYTES_MAX + 1);
+        let too_large = "a notification has at most 1 MiB; lower `max_alerts`\n";
+        check(&post(&long, "").await, 413, too_large);
+        let chunk = "a".repeat(ALERTS_BYTES_MAX + 1);
+        let chunked = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+        check(&post("transfer-encoding: chunked\r\n", &chunked).await, 413, too_large);
+        check(&ask(address, "GET /v1/alerts").await, 405, "only POST\n");
+        served.abort();
+
+        let without = start().await;
+        let answer = ask(without.address, "POST /v1/alerts").await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "not configured: {answer}");
     }
 
     #[tokio::test]

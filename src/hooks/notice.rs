@@ -1,0 +1,321 @@
+//! What people are told, and in what words.
+//!
+//! A notice is made from an audit entry, so that the log, `tidegate events` and a channel say the same. As JSON it is
+//! one flat object:
+//!
+//! | field | is |
+//! |---|---|
+//! | `event` | what happened, as in the audit log: `rollout-stage`, `rollout-rollback`, `kill`, …; `rollout-progress` while one runs, `escalation`, `lost` |
+//! | `service` | which service, if it is about one |
+//! | `sentence` | what happened and why, for people |
+//! | `from`, `to` | the state before and after |
+//! | `actor` | who; `tidegate` for what it did by itself |
+//! | `time`, `generation`, `host` | when (RFC 3339), from which generation, on which host |
+//! | `rollout`, `stage`, `stages` | the rollout's name, its stage from 1, and how many there are |
+//! | `candidate`, `version`, `weight` | the place on trial, its version and its share |
+//! | `missed` | how many notices before this one were dropped, because this channel was too slow for them |
+//!
+//! Fields without a value are left out.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::settings::{Channel, Style};
+use crate::clock::Timestamp;
+use crate::rollout::{Phase, Stop, Verdict, View, Wait, Waiting};
+use crate::store::AuditEntry;
+use crate::traffic::{Variant, Weight};
+
+/// The actor of what Tidegate does by itself.
+pub const TIDEGATE: &str = "tidegate";
+/// The actor of what an alert has brought about.
+pub const ALERTMANAGER: &str = "alertmanager";
+
+/// One thing to tell.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Notice {
+    /// As in the audit log.
+    pub event: String,
+    /// Which service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// For people.
+    pub sentence: String,
+    /// Before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// After.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Who.
+    pub actor: String,
+    /// When.
+    pub time: Timestamp,
+    /// From which generation.
+    pub generation: u64,
+    /// Where Tidegate runs.
+    pub host: Arc<str>,
+    /// The rollout.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Place>,
+    /// How many were dropped before this one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missed: u64,
+}
+
+/// Where a rollout is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Place {
+    /// Its name.
+    pub rollout: Arc<str>,
+    /// From 1.
+    pub stage: usize,
+    /// How many there are.
+    pub stages: usize,
+    /// The place on trial.
+    pub candidate: Variant,
+    /// What runs there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
+    /// Its share.
+    pub weight: Weight,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde passes")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What a channel's `on` calls an event; `None`: nobody is told of it.
+pub fn topic(what: &str) -> Option<&'static str> {
+    Some(match what {
+        "rollout-start" => "start",
+        "rollout-stage" => "stage",
+        "rollout-suspect" | "signal" => "suspect",
+        "rollout-pause" | "rollout-resume" | "freeze" => "pause",
+        "rollout-rollback" | "kill" => "rollback",
+        "rollout-promotion" => "promotion",
+        "rollout-keep-over" => "keep-over",
+        "rollout-progress" => "progress",
+        _ => return None,
+    })
+}
+
+/// Whether `channel` is told of `what` that happened to the service of `view`.
+pub fn is_told(name: &str, channel: &Channel, what: &str, view: Option<&View>) -> bool {
+    let Some(topic) = topic(what) else { return false };
+    let word = what.strip_prefix("rollout-").unwrap_or(what);
+    let wants = channel.on.iter().any(|on| **on == *topic || **on == *word);
+    wants && is_named(name, view)
+}
+
+/// Whether the plan lets `channel` be told; one that names nobody lets everybody.
+pub fn is_named(channel: &str, view: Option<&View>) -> bool {
+    view.is_none_or(|view| {
+        let notify = &view.rollout.plan.notify;
+        notify.is_empty() || notify.iter().any(|name| **name == *channel)
+    })
+}
+
+/// Whether a person stands behind it.
+pub fn is_person(actor: &str) -> bool {
+    !matches!(actor, "" | TIDEGATE | ALERTMANAGER)
+}
+
+impl Notice {
+    /// Of what the audit log says.
+    pub fn of(entry: &AuditEntry, host: &Arc<str>, view: Option<&View>) -> Self {
+        Self {
+            event: entry.what.clone(),
+            service: entry.service.clone(),
+            sentence: sentence(entry, view),
+            from: entry.from.clone(),
+            to: entry.to.clone(),
+            actor: entry.claimed.clone().unwrap_or_else(|| entry.actor.clone()),
+            time: entry.time,
+            generation: entry.generation,
+            host: host.clone(),
+            rollout: view.map(place),
+            missed: 0,
+        }
+    }
+
+    /// How far a rollout is.
+    pub fn progress(view: &View, host: &Arc<str>, at: Timestamp, generation: u64) -> Self {
+        Self {
+            event: "rollout-progress".to_owned(),
+            service: Some(view.service.to_string()),
+            sentence: progress(view),
+            actor: TIDEGATE.to_owned(),
+            time: at,
+            generation,
+            host: host.clone(),
+            rollout: Some(place(view)),
+            ..Self::default()
+        }
+    }
+
+    /// The body of a POST, or what a program reads.
+    pub fn body(&self, style: Style) -> Bytes {
+        let text = match style {
+            Style::Json => serde_json::to_vec(self),
+            Style::Slack => serde_json::to_vec(&Text { text: self.text() }),
+        };
+        // Strings and numbers always become JSON.
+        text.unwrap_or_default().into()
+    }
+
+    /// One line for a chat.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        if let Some(service) = &self.service {
+            let _ = write!(text, "*{}*: ", escaped(service));
+        }
+        text.push_str(&escaped(&self.sentence));
+        if let (Some(from), Some(to)) = (&self.from, &self.to)
+            && from != to
+        {
+            let _ = write!(text, " ({} → {})", escaped(from), escaped(to));
+        }
+        let _ = write!(text, " [{}, generation {}]", escaped(&self.host), self.generation);
+        if self.actor != TIDEGATE {
+            let _ = write!(text, " by {}", escaped(&self.actor));
+        }
+        if self.missed > 0 {
+            let _ =
+                write!(text, "\n{} notices before this one were dropped; see `tidegate events`", self.missed);
+        }
+        text
+    }
+}
+
+#[derive(Serialize)]
+struct Text {
+    text: String,
+}
+
+/// Slack's three characters of control. What a service or a person wrote cannot become a link or call a channel.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn place(view: &View) -> Place {
+    Place {
+        rollout: view.rollout.plan.name.clone(),
+        stage: view.rollout.stage + 1,
+        stages: view.rollout.plan.stages.len(),
+        candidate: view.candidate,
+        version: view.versions[view.candidate].clone(),
+        weight: view.weight,
+    }
+}
+
+fn sentence(entry: &AuditEntry, view: Option<&View>) -> String {
+    let why = entry.reason.as_deref().filter(|reason| !reason.is_empty());
+    match (entry.what.as_str(), why) {
+        ("rollout-keep-over", why) => {
+            // The roles have swapped: what is on trial next is the place that was stable.
+            let idle = view.map_or("the former stable variant", |view| view.candidate.as_str());
+            let over = format!("keep is over: {idle} may be stopped");
+            match why {
+                Some(why) if why.contains("may be stopped") => why.to_owned(),
+                Some(why) => format!("{over}; {why}"),
+                None => over,
+            }
+        }
+        ("kill", None) => "killed: everybody is on stable".to_owned(),
+        ("kill", Some(why)) => format!("killed: everybody is on stable; {why}"),
+        ("freeze", None) => "advances are frozen, or may go on".to_owned(),
+        (_, Some(why)) => why.to_owned(),
+        (what, None) => what.replace('-', " "),
+    }
+}
+
+fn progress(view: &View) -> String {
+    let (rollout, plan) = (&view.rollout, &view.rollout.plan);
+    let version =
+        view.versions[view.candidate].as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    let mut text = format!(
+        "{}: stage {} of {}, {}{version} has {} for {}",
+        plan.name,
+        rollout.stage + 1,
+        plan.stages.len(),
+        view.candidate,
+        view.weight,
+        for_people(view.held_ms),
+    );
+    match &rollout.phase {
+        Phase::Paused { why: Stop::Person { actor } } => {
+            let _ = write!(text, "; paused by {actor}");
+        }
+        Phase::Paused { why: Stop::Shift { actor } } => {
+            let _ = write!(text, "; paused by a shift of {actor}");
+        }
+        Phase::Paused { why: Stop::Gate { sentence } } => {
+            let _ = write!(text, "; paused: {sentence}");
+        }
+        Phase::Waiting | Phase::Holding | Phase::Keeping | Phase::Ended { .. } => {}
+    }
+    if let Some(freeze) = &view.freeze {
+        let _ = write!(text, "; frozen by {}", freeze.actor);
+    }
+    if let Some(tick) = &view.tick {
+        if let Verdict::Fail { why } = &tick.verdict {
+            let _ = write!(text, "; {}", why.sentence);
+        }
+        if let Some(waiting) = tick.waiting.as_ref().and_then(waits_for) {
+            let _ = write!(text, "; waits for {waiting}");
+        }
+        if let Some(left) = tick.left_ms {
+            let _ = write!(text, "; {} left", for_people(left));
+        }
+    }
+    text
+}
+
+/// `None`: what the rest of the sentence says already.
+fn waits_for(waiting: &Waiting) -> Option<String> {
+    Some(match waiting {
+        Waiting::Verdict { wait } => match wait {
+            Wait::Hold { .. } => return None,
+            Wait::Requests { missing } => format!("{missing} more requests"),
+            Wait::Inconclusive { missing: Some(missing), .. } => {
+                format!("more evidence, about {missing} requests of it")
+            }
+            Wait::Inconclusive { missing: None, .. } => "more evidence".to_owned(),
+            Wait::Suspect { gate, evidence, limit } => {
+                format!("{gate}, which is suspect ({evidence:.3} of {limit:.3})")
+            }
+            Wait::SharedIncident => "the end of an incident that both variants share".to_owned(),
+            Wait::Burn { rate } => {
+                format!("the error budget, which burns {rate:.1} times as fast as it lasts")
+            }
+            Wait::NoTraffic => "visitors".to_owned(),
+            Wait::NoEvidence { gate, .. } => format!("{gate}, whose source is silent"),
+            Wait::Noisy => "calmer traffic: stable differs from itself".to_owned(),
+        },
+        Waiting::Delay { left_ms } => format!("its start in {}", for_people(*left_ms)),
+        Waiting::Window { opens: Some(opens) } => format!("its window, which opens at {opens}"),
+        Waiting::Window { opens: None } => "a window that never opens".to_owned(),
+        Waiting::Confirm { hooks } => format!("a yes from {}", hooks.join(", ")),
+        Waiting::Approval => "a person: `tidegate rollout advance`".to_owned(),
+        Waiting::Resume => "a person: `tidegate rollout resume`".to_owned(),
+        Waiting::Thaw => "the end of the freeze".to_owned(),
+        Waiting::Keep { left_ms } => format!("the end of keep in {}", for_people(*left_ms)),
+    })
+}
+
+/// `45 s`, `12 min`, `5.5 h`, `3.0 d`.
+pub fn for_people(millis: u64) -> String {
+    let seconds = Duration::from_millis(millis).as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{:.1} h", seconds as f64 / 3_600.0),
+        _ => format!("{:.1} d", seconds as f64 / 86_400.0),
+    }
+}
