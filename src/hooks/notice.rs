@@ -26,7 +26,7 @@ use serde::Serialize;
 
 use super::settings::{Channel, Style};
 use crate::clock::Timestamp;
-use crate::rollout::{Phase, Stop, Verdict, View, Wait, Waiting};
+use crate::rollout::{Phase, Verdict, View, Wait, Waiting, span};
 use crate::store::AuditEntry;
 use crate::traffic::{Variant, Weight};
 
@@ -246,19 +246,10 @@ fn progress(view: &View) -> String {
         plan.stages.len(),
         view.candidate,
         view.weight,
-        for_people(view.held_ms),
+        span(Duration::from_millis(view.held_ms)),
     );
-    match &rollout.phase {
-        Phase::Paused { why: Stop::Person { actor } } => {
-            let _ = write!(text, "; paused by {actor}");
-        }
-        Phase::Paused { why: Stop::Shift { actor } } => {
-            let _ = write!(text, "; paused by a shift of {actor}");
-        }
-        Phase::Paused { why: Stop::Gate { sentence } } => {
-            let _ = write!(text, "; paused: {sentence}");
-        }
-        Phase::Waiting | Phase::Holding | Phase::Keeping | Phase::Ended { .. } => {}
+    if !matches!(rollout.phase, Phase::Holding) {
+        let _ = write!(text, "; {}", rollout.phase);
     }
     if let Some(freeze) = &view.freeze {
         let _ = write!(text, "; frozen by {}", freeze.actor);
@@ -267,55 +258,13 @@ fn progress(view: &View) -> String {
         if let Verdict::Fail { why } = &tick.verdict {
             let _ = write!(text, "; {}", why.sentence);
         }
-        if let Some(waiting) = tick.waiting.as_ref().and_then(waits_for) {
-            let _ = write!(text, "; waits for {waiting}");
+        let holds = matches!(tick.waiting, Some(Waiting::Verdict { wait: Wait::Hold { .. } }));
+        if let Some(waiting) = tick.waiting.as_ref().filter(|_| !holds) {
+            let _ = write!(text, "; {waiting}");
         }
         if let Some(left) = tick.left_ms {
-            let _ = write!(text, "; {} left", for_people(left));
+            let _ = write!(text, "; {} left", span(Duration::from_millis(left)));
         }
     }
     text
-}
-
-/// `None`: what the rest of the sentence says already.
-fn waits_for(waiting: &Waiting) -> Option<String> {
-    Some(match waiting {
-        Waiting::Verdict { wait } => match wait {
-            Wait::Hold { .. } => return None,
-            Wait::Requests { missing } => format!("{missing} more requests"),
-            Wait::Inconclusive { missing: Some(missing), .. } => {
-                format!("more evidence, about {missing} requests of it")
-            }
-            Wait::Inconclusive { missing: None, .. } => "more evidence".to_owned(),
-            Wait::Suspect { gate, evidence, limit } => {
-                format!("{gate}, which is suspect ({evidence:.3} of {limit:.3})")
-            }
-            Wait::SharedIncident => "the end of an incident that both variants share".to_owned(),
-            Wait::Burn { rate } => {
-                format!("the error budget, which burns {rate:.1} times as fast as it lasts")
-            }
-            Wait::NoTraffic => "visitors".to_owned(),
-            Wait::NoEvidence { gate, .. } => format!("{gate}, whose source is silent"),
-            Wait::Noisy => "calmer traffic: stable differs from itself".to_owned(),
-        },
-        Waiting::Delay { left_ms } => format!("its start in {}", for_people(*left_ms)),
-        Waiting::Window { opens: Some(opens) } => format!("its window, which opens at {opens}"),
-        Waiting::Window { opens: None } => "a window that never opens".to_owned(),
-        Waiting::Confirm { hooks } => format!("a yes from {}", hooks.join(", ")),
-        Waiting::Approval => "a person: `tidegate rollout advance`".to_owned(),
-        Waiting::Resume => "a person: `tidegate rollout resume`".to_owned(),
-        Waiting::Thaw => "the end of the freeze".to_owned(),
-        Waiting::Keep { left_ms } => format!("the end of keep in {}", for_people(*left_ms)),
-    })
-}
-
-/// `45 s`, `12 min`, `5.5 h`, `3.0 d`.
-pub fn for_people(millis: u64) -> String {
-    let seconds = Duration::from_millis(millis).as_secs();
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{:.1} h", seconds as f64 / 3_600.0),
-        _ => format!("{:.1} d", seconds as f64 / 86_400.0),
-    }
 }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::notice::{Notice, for_people, is_named, is_person};
+use super::notice::{Notice, is_named, is_person};
 use super::settings::HookSettings;
-use crate::rollout::View;
+use crate::rollout::{View, span};
 use crate::store::AuditEntry;
 
 /// Which channels hear of which running rollouts next.
@@ -83,7 +83,7 @@ impl Escalations {
             if stood < escalation.after {
                 return true;
             }
-            let stood = for_people(u64::try_from(stood.as_millis()).unwrap_or(u64::MAX));
+            let stood = span(stood);
             let sentence = format!("nobody has acted on {service} for {stood}: {}", notice.sentence);
             let notice = Notice { event: "escalation".to_owned(), sentence, ..notice.clone() };
             due.push((escalation.to.clone(), notice));

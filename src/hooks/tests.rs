@@ -122,7 +122,14 @@ fn view(gates: Gates, confirm: Confirms, phase: Phase, waiting: Option<Waiting>)
         weight: Weight::from_percent(5).unwrap(),
         versions: PerVariant { blue: Some("1.0".into()), green: Some("2.0".into()) },
         rollout: Arc::new(Rollout { phase, ..rollout }),
-        tick: Some(Tick { verdict: Verdict::Pass, waiting, readings: vec![], act: None, left_ms: None }),
+        tick: Some(Tick {
+            verdict: Verdict::Pass,
+            waiting,
+            readings: vec![],
+            act: None,
+            left_ms: None,
+            news: None,
+        }),
         held_ms: 420_000,
         freeze: None,
     }
