@@ -194,6 +194,9 @@ pub(super) struct Shift {
     /// Only if no named service changed after this generation
     #[arg(long, value_name = "N")]
     pub(super) if_generation: Option<u64>,
+    /// Also up while a rollout drives a service; that ends the rollout
+    #[arg(long)]
+    pub(super) take_over: bool,
     /// Return once nothing is in flight that was assigned before
     #[arg(long)]
     pub(super) wait: bool,

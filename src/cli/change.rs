@@ -21,7 +21,7 @@ const DEPLOY_WAIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(super) fn shift(shift: Shift, out: &mut dyn Write) -> Result<(), Failure> {
-    let Shift { words, if_generation, wait, change, reach: how } = shift;
+    let Shift { words, if_generation, take_over, wait, change, reach: how } = shift;
     let shares = Shares::parse(&words)?;
     let client = reach(&how, wait)?;
     let services = match shares {
@@ -30,7 +30,7 @@ pub(super) fn shift(shift: Shift, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let services = services.into_iter().map(|(service, weight)| (service, weight.to_string())).collect();
     let Change { reason, claim: Claim { claimed }, once: Once { idempotency_key } } = change;
-    let request = ShiftRequest { services, reason, claimed };
+    let request = ShiftRequest { services, take_over, reason, claimed };
     let changed = client.shift(&request, &Terms { if_generation, idempotency_key })?;
     tell(out, how.json, &changed, shifted)?;
     if wait { nothing_older(&client, &changed, how.timeout, how.json, out) } else { Ok(()) }
@@ -241,6 +241,7 @@ mod tests {
             changed: from != to,
             endpoints: Vec::new(),
             version: None,
+            rollout: None,
         }
     }
 

@@ -59,6 +59,7 @@ fn a_change_carries_its_terms_and_brings_its_answer() {
         services: [("shop".to_owned(), "5%".to_owned())].into(),
         reason: Some("try".to_owned()),
         claimed: None,
+        ..ShiftRequest::default()
     };
     let terms = Terms { if_generation: Some(41), idempotency_key: Some("käse".to_owned()) };
     let changed = Client::connect(&socket).unwrap().shift(&request, &terms).unwrap();
