@@ -137,7 +137,7 @@ fn healthy(
 }
 
 /// One line a service, then what goes for all of them.
-fn tell(
+pub(super) fn tell(
     out: &mut dyn Write,
     as_json: bool,
     changed: &Changed,
@@ -161,7 +161,7 @@ pub fn reply_to_arm(changed: &Changed) -> String {
     reply(changed, armed)
 }
 
-fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> String {
+pub(super) fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> String {
     let mut end = String::new();
     if changed.live_us > 0 {
         end.push_str(&format!(", live in {}", figures::live(changed.live_us)));
@@ -190,7 +190,8 @@ fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> String {
     lines.into_iter().map(|line| printable(&line) + "\n").collect()
 }
 
-fn moved(change: &ServiceChange) -> String {
+/// `green 0 % → 5 %`.
+pub(super) fn moved(change: &ServiceChange) -> String {
     let ServiceChange { candidate, from, to, .. } = change;
     if from == to {
         format!("{candidate} stays at {}", figures::share(*to))

@@ -91,7 +91,6 @@ fn what_cannot_be_meant_is_refused() {
         "arm shop",
         "arm shop --note=",
         "deploy",
-        "explain shop",
         "explain shop --user a --visitor b",
         "events -n 1001",
         "events -n -1",

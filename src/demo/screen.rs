@@ -10,8 +10,8 @@ use super::SERVICE;
 use super::apps::Faults;
 use crate::admin::api::{ArmRequest, BreakRequest, KillRequest, ShiftRequest, Status};
 use crate::admin::client::{Client, ClientError, Terms};
-use crate::cli::watch::{self, Scene};
-use crate::cli::{Failure, colored, reply_to_arm, reply_to_kill, reply_to_shift};
+use crate::cli::watch::{self, Form, Scene};
+use crate::cli::{Failure, colored, reply_to_arm, reply_to_kill, reply_to_shift, status};
 
 /// What the `b` key breaks.
 const BROKEN: (&str, u64) = ("20%", 100);
@@ -41,7 +41,13 @@ pub fn show(
         writeln!(out, "{}", hints.wrapped(WIDTH))?;
     }
     let scene = Scene {
-        look: &mut || Ok(without_drift(client.status()?)),
+        look: &mut |form| {
+            let status = without_drift(client.status()?);
+            Ok(match form {
+                Form::Screen { width, color } => status::render_briefly(&status, width, color),
+                Form::Plain => status::shown(&status, form),
+            })
+        },
         below: &|| {
             let width = terminal::size().map_or(WIDTH, |(width, _)| width.into());
             let mut text = format!("\n{}", wrapped("keys", &KEYS, width));

@@ -16,6 +16,9 @@ pub use self::rollout::{
     ActRequest, Compiled, Cut, FailureSample, FailureStory, Failures, FreezeRequest, Group, PLAN_BYTES_MAX,
     PlanFile, PlanRequest, ReadingRequest, RolloutChange, RolloutStatus, SignalRequest, StartRequest,
 };
+/// `GET /v1/services/NAME/rollout`, also of a rollout that has ended, and `GET /v1/rollouts`: an array of those that have
+/// not.
+pub use crate::rollout::View as RolloutView;
 
 /// The header that makes a repeated request have one effect: any text up to 128 bytes.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
