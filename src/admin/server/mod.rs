@@ -15,3 +15,6 @@ mod status;
 
 pub use listener::{AdminError, AdminListener};
 pub use routes::{Break, MakePlan, Reload, Stop, Ties};
+
+#[cfg(test)]
+mod tests;

@@ -107,8 +107,10 @@ pub(super) fn amount(number: f64) -> String {
         _ if size >= 1e6 => format!("{number:.1e}"),
         _ if size >= 1000.0 && number > 0.0 => figures::count(number.round() as u64),
         _ if whole || size >= 100.0 => format!("{number:.0}"),
-        _ if size >= 0.95 => format!("{number:.1}"),
-        _ => format!("{number:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+        _ => {
+            let decimals = if size >= 10.0 { 1 } else { 2 + usize::from(size < 1.0) };
+            format!("{number:.decimals$}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
     }
 }
 
@@ -180,13 +182,14 @@ mod tests {
         for (number, expected) in [
             (0.0, "0"),
             (0.0042, "0.004"),
-            (0.94, "0.94"),
+            (0.98, "0.98"),
             (12.34, "12.3"),
             (125.0, "125"),
             (412.4, "412"),
             (12_345.6, "12,346"),
             (2.5e9, "2.5e9"),
-            (-3.25, "-3.2"),
+            (-3.25, "-3.25"),
+            (1.1, "1.1"),
             (f64::INFINITY, "beyond measure"),
         ] {
             assert_eq!(amount(number), expected, "{number}");
