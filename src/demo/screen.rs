@@ -219,7 +219,7 @@ fn obey(client: &Client, faults: &Faults, key: char) -> Option<Result<String, Cl
     let reason = || Some("pressed a key in the demo".to_owned());
     let shift = |share: &str| {
         let services = [(SERVICE.to_owned(), share.to_owned())].into();
-        let request = ShiftRequest { services, reason: reason(), ..ShiftRequest::default() };
+        let request = ShiftRequest { services, take_over: true, reason: reason(), ..ShiftRequest::default() };
         client.shift(&request, &terms).map(|changed| reply_to_shift(&changed))
     };
     let answer = match key {

@@ -126,10 +126,10 @@ fn sentence(variant: Variant, facts: &Failures) -> String {
         text.push_str(&format!(", from {} {who}", thousands(*visitors)));
     }
     let common = [
-        facts.status.as_ref().map(|cut| part(cut, *remembered, "", "statuses")),
-        facts.error.as_ref().map(|cut| part(cut, *remembered, "error ", "errors")),
-        facts.route.as_ref().map(|cut| part(cut, *remembered, "", "routes")),
-        facts.endpoint.as_ref().map(|cut| part(cut, *remembered, "endpoint ", "endpoints")),
+        facts.status.as_ref().map(|cut| part(cut, *remembered, "with", "", "statuses")),
+        facts.error.as_ref().map(|cut| part(cut, *remembered, "with", "error ", "errors")),
+        facts.route.as_ref().map(|cut| part(cut, *remembered, "on", "", "routes")),
+        facts.endpoint.as_ref().map(|cut| part(cut, *remembered, "from", "endpoint ", "endpoints")),
     ];
     let common: Vec<String> = common.into_iter().flatten().collect();
     if !common.is_empty() {
@@ -146,14 +146,14 @@ fn sentence(variant: Variant, facts: &Failures) -> String {
     text
 }
 
-/// `all 500`, `12 of 14 endpoint a:1`, or `7 routes` where no group has more than half.
-fn part(cut: &Cut, all: u64, kind: &str, many: &str) -> String {
+/// `all 500`, `12 of 14 from endpoint a:1`, or `7 routes` where no group has more than half.
+fn part(cut: &Cut, all: u64, link: &str, kind: &str, many: &str) -> String {
     let Group { what, failures } = &cut.largest;
     match *failures {
         _ if all == 1 => format!("{kind}{what}"),
         count if count == all => format!("all {kind}{what}"),
         count if count * 2 > all || cut.groups == 1 => {
-            format!("{} of {} {kind}{what}", thousands(count), thousands(all))
+            format!("{} of {} {link} {kind}{what}", thousands(count), thousands(all))
         }
         _ => format!("{} {many}", thousands(cut.groups)),
     }
@@ -280,8 +280,8 @@ mod tests {
             (&remembered(failures, &[]), counted(100, 14), counted(100, 14)),
             (&Remembered::default(), counted(0, 0), counted(5000, 0)),
             [
-                "14 of 100 green requests failed in the last 60 s; 12 of 14 500, 2 of 14 error connect, \
-                 13 routes, 12 of 14 endpoint a:1",
+                "14 of 100 green requests failed in the last 60 s; 12 of 14 with 500, 2 of 14 with error connect, \
+                 13 routes, 12 of 14 from endpoint a:1",
                 "none of 5,000 blue requests failed since this process started",
             ],
         );
