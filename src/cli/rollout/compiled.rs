@@ -9,6 +9,7 @@ use crate::cli::figures;
 use crate::cli::paint::{Line, Span, Style};
 use crate::rollout::{
     Compare, Gates, Hold, MetricGate, MetricSource, OnFail, OnInconclusive, Plan, Stage, Window, Windows,
+    span,
 };
 
 /// The whole plan in lines.
@@ -100,7 +101,7 @@ fn stages(plan: &Plan) -> Vec<Line> {
 
 fn gates(gates: &Gates) -> Vec<Line> {
     let mut rows: Vec<(String, String, &str)> = Vec::new();
-    let Gates { errors, client_errors, latency, business, metrics, health } = gates;
+    let Gates { errors, client_errors, latency, business, metrics, health, .. } = gates;
     if let Some(gate) = errors {
         let limit =
             gate.limit.map(|limit| format!(", and {}", figures::ratio(Some(limit)))).unwrap_or_default();
@@ -247,10 +248,6 @@ fn least(plan: &Plan) -> String {
     span(plan.stages.iter().map(hold).fold(plan.delay, Duration::saturating_add))
 }
 
-fn span(time: Duration) -> String {
-    words::span(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
 fn many(count: usize, noun: &str) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
@@ -303,22 +300,22 @@ mod tests {
     #[test]
     fn a_plan_is_told_stage_by_stage_with_its_gates() {
         let expected = "\
-shop: rollout 2.0.1, 3 stages, 1h 15m at least
+shop: rollout 2.0.1, 3 stages, 1 h 15 min at least
   stage     weight  hold                    and
-  1            1 %  15m                     1,000 requests
-  2           50 %  1h                      at most 2h, an approval
+  1            1 %  15 min                  1,000 requests
+  2           50 %  1 h                     at most 2 h, an approval
   3          100 %  until 09:00 Europe/Berlin
   gates
     errors          at most 1.1 × stable's, and 0.50 %          rolls back
     client-errors   4xx at most 1.5 × stable's                  pauses
     latency         at most 1.2 × stable's p50, p90, p95, p99   pauses
-    health          10s without a usable endpoint               rolls back
+    health          10 s without a usable endpoint              rolls back
   false rollback    1.0 % at most, over the whole rollout
-  warm-up           1m at the start of a stage
+  warm-up           1 min at the start of a stage
   if undecided      goes on waiting
-  keeps stable      1h after the last stage
-  1 % for 15m at 20.0 requests/s: about 180 requests of the candidate
-  50 % for 1h at 20.0 requests/s: about 36,000 requests of the candidate
+  keeps stable      1 h after the last stage
+  1 % for 15 min at 20.0 requests/s: about 180 requests of the candidate
+  50 % for 1 h at 20.0 requests/s: about 36,000 requests of the candidate
 ";
         let text = told(&compiled(), 100, false);
         assert_eq!(text, expected, "\n{text}");

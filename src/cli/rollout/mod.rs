@@ -134,7 +134,7 @@ fn until_it_ended(client: &Client, service: &str, how: &Reach, out: &mut dyn Wri
 
 fn progress(view: &RolloutView) -> String {
     let rollout = RolloutStatus::of(view);
-    let said = show::remark(&rollout).map_or_else(|| words::phase(&rollout.phase), |(_, text)| text);
+    let said = show::remark(&rollout).map_or_else(|| rollout.phase.to_string(), |(_, text)| text);
     printable(&format!("{}: {said}", view.service))
 }
 
@@ -274,7 +274,7 @@ fn rendered(views: &[RolloutView], width: usize, color: bool) -> String {
         let status = RolloutStatus::of(view);
         let mut lines = show::lines(&view.service, view.candidate, &status, width);
         if lines.is_empty() {
-            lines.push(Line::new().then(Style::Plain, &format!("  {}", words::phase(&status.phase))));
+            lines.push(Line::new().then(Style::Plain, &format!("  {}", status.phase)));
         }
         lines.into_iter().for_each(|line| line.paint(width, color, &mut text));
     }
@@ -283,7 +283,7 @@ fn rendered(views: &[RolloutView], width: usize, color: bool) -> String {
 
 fn plain(view: &RolloutView) -> String {
     let status = RolloutStatus::of(view);
-    let sentence = show::sentence(&view.service, view.candidate, &status);
+    let sentence = show::sentence(&status);
     let sentence = if sentence.is_empty() { sentence } else { format!("; {sentence}") };
     let weight = super::figures::share(view.weight);
     format!("{}, {} {weight}{}\n", progress(view), view.candidate, printable(&sentence))

@@ -6,7 +6,7 @@ use crate::admin::api::RolloutStatus;
 use crate::cli::figures;
 use crate::cli::paint::{Line, Span, Style};
 use crate::cli::status::note;
-use crate::rollout::{Ending, GateReading, GuardMode, Phase, Stop, Tick, Verdict, Wait};
+use crate::rollout::{Ending, GateReading, GuardMode, Phase, Stop, Tick, Verdict, Wait, Waiting};
 use crate::traffic::Variant;
 
 const BAR_WIDTH: usize = 10;
@@ -31,9 +31,9 @@ pub(in crate::cli) fn lines(
     {
         lines.extend(readings.iter().map(|reading| gate(reading, candidate)));
         let style = if is_bad(verdict) { Style::Trouble } else { Style::Plain };
-        lines.extend(note(style, "verdict", &words::verdict(verdict, candidate), width));
-        if let Some(waiting) = waiting.as_ref().and_then(|waiting| words::waiting(waiting, service)) {
-            lines.extend(note(Style::Bold, "waits", &waiting, width));
+        lines.extend(note(style, "verdict", &verdict.to_string(), width));
+        if let Some(waiting) = waiting.as_ref().filter(|waiting| is_more(waiting)) {
+            lines.extend(note(Style::Bold, "now", &waiting.to_string(), width));
         }
     }
     if let Some(freeze) = &rollout.freeze {
@@ -51,16 +51,10 @@ pub(in crate::cli) fn remark(rollout: &RolloutStatus) -> Option<(Style, String)>
         return None;
     }
     let mut text = match (&rollout.phase, rollout.manual) {
-        (Phase::Ended { .. }, _) => format!("rollout {}: {}", rollout.name, words::phase(&rollout.phase)),
+        (Phase::Ended { .. }, _) => format!("rollout {}: {}", rollout.name, rollout.phase),
         (_, true) => "guarded".to_owned(),
         (phase, false) => {
-            format!(
-                "rollout {}: {} of {}, {}",
-                rollout.name,
-                rollout.stage,
-                rollout.stages,
-                words::phase(phase)
-            )
+            format!("rollout {}: {} of {}, {}", rollout.name, rollout.stage, rollout.stages, phase)
         }
     };
     if let Some(tick) = rollout.tick.as_ref().filter(|tick| is_bad(&tick.verdict) && !rollout.has_ended()) {
@@ -71,11 +65,17 @@ pub(in crate::cli) fn remark(rollout: &RolloutStatus) -> Option<(Style, String)>
 }
 
 /// The verdict and what is waited for, as one plain sentence; empty without a tick.
-pub(in crate::cli) fn sentence(service: &str, candidate: Variant, rollout: &RolloutStatus) -> String {
+pub(super) fn sentence(rollout: &RolloutStatus) -> String {
     let Some(tick) = rollout.tick.as_ref().filter(|_| !rollout.has_ended()) else { return String::new() };
-    let waits = tick.waiting.as_ref().and_then(|waiting| words::waiting(waiting, service));
-    let verdict = words::verdict(&tick.verdict, candidate);
-    waits.map_or_else(|| verdict.clone(), |waits| format!("{verdict}; waits {waits}"))
+    match tick.waiting.as_ref().filter(|waiting| is_more(waiting)) {
+        Some(waiting) => format!("{}; {waiting}", tick.verdict),
+        None => tick.verdict.to_string(),
+    }
+}
+
+/// Whether it is for more than the gates: those are what the verdict is about.
+fn is_more(waiting: &Waiting) -> bool {
+    !matches!(waiting, Waiting::Verdict { .. })
 }
 
 /// Over, with nothing that anybody would have to know: told by `rollout status` and the log.
@@ -102,7 +102,7 @@ fn style(rollout: &RolloutStatus) -> Style {
     }
 }
 
-/// `2.0.1, stage 2 of 5 at 5 %, holding, 12m 3s left`.
+/// `2.0.1, stage 2 of 5 at 5 %, holding, 12 min 3 s left`.
 fn state(rollout: &RolloutStatus) -> String {
     let RolloutStatus { name, manual, mode, stage, stages, weight, phase, tick, .. } = rollout;
     let mut parts = Vec::new();
@@ -117,11 +117,8 @@ fn state(rollout: &RolloutStatus) -> String {
         Phase::Holding if *manual => {
             format!("a shift to {}, held {}", figures::share(*weight), words::span(rollout.held_ms))
         }
-        phase => words::phase(phase),
+        phase => phase.to_string(),
     });
-    if let Phase::Paused { why: Stop::Gate { sentence, .. }, .. } = phase {
-        parts.push(sentence.clone());
-    }
     match mode {
         GuardMode::Rollback => {}
         GuardMode::Notify => parts.push("gates only tell".to_owned()),
@@ -194,7 +191,7 @@ fn is_bad(verdict: &Verdict) -> bool {
 #[cfg(test)]
 pub(in crate::cli) mod tests {
     use super::*;
-    use crate::rollout::{Count, PerRole, Waiting};
+    use crate::rollout::{Count, PerRole};
 
     /// A rollout in the second of five stages; `phase` is JSON.
     pub fn example(phase: &str) -> RolloutStatus {
@@ -218,7 +215,7 @@ pub(in crate::cli) mod tests {
     }
 
     pub fn tick(verdict: Verdict, waiting: Option<Waiting>, readings: Vec<GateReading>) -> Option<Tick> {
-        Some(Tick { verdict, waiting, readings, act: None, left_ms: Some(723_000) })
+        Some(Tick { verdict, waiting, readings, act: None, left_ms: Some(723_000), news: None })
     }
 
     #[track_caller]
@@ -243,12 +240,12 @@ pub(in crate::cli) mod tests {
         check(
             &rollout,
             80,
-            "  rollout: 2.0.1, stage 2 of 5 at 5 %, holding, 12m 3s left
+            "  rollout: 2.0.1, stage 2 of 5 at 5 %, holding, 12 min 3 s left
     errors         ███████░░░ 34.2 of 125  green 2.4 % of 8,312, blue 0.30 %
     latency        ░░░░░░░░░░ 0.4 of 125   green 2.4 % of 8,312, blue 0.30 %
     conversion                0.98 of 0.95
-  verdict: wait: errors makes green suspect: evidence 34.2 of 125
-  waits: for the end of the freeze: tidegate freeze off shop
+  verdict: waiting for a suspicion to pass: evidence of errors 34 (fails at 125)
+  now: waiting for `tidegate freeze off`
 ",
         );
         let (style, text) = remark(&rollout).unwrap();
@@ -260,7 +257,7 @@ pub(in crate::cli) mod tests {
         check(
             &example(PAUSED),
             120,
-            "  rollout: 2.0.1, stage 2 of 5 at 5 %, paused by a gate, green is slower: p99 240 ms, blue 120 ms\n",
+            "  rollout: 2.0.1, stage 2 of 5 at 5 %, paused because green is slower: p99 240 ms, blue 120 ms\n",
         );
         check(
             &example(ROLLED_BACK),
@@ -273,9 +270,9 @@ pub(in crate::cli) mod tests {
     #[test]
     fn a_guarded_shift_is_no_rollout_and_its_end_no_news() {
         let guarded = RolloutStatus { manual: true, stages: 1, stage: 1, ..example(HOLDING) };
-        check(&guarded, 80, "  guard: a shift to 5 %, held 3m\n");
+        check(&guarded, 80, "  guard: a shift to 5 %, held 3 min\n");
         let notify = RolloutStatus { mode: GuardMode::Notify, ..guarded.clone() };
-        check(&notify, 80, "  guard: a shift to 5 %, held 3m, gates only tell\n");
+        check(&notify, 80, "  guard: a shift to 5 %, held 3 min, gates only tell\n");
         check(&RolloutStatus { mode: GuardMode::Off, ..guarded.clone() }, 80, "");
         let over = r#""phase":"ended","how":{"how":"taken-over","actor":"uid 0"}"#;
         check(&RolloutStatus { manual: true, ..example(over) }, 80, "");

@@ -39,7 +39,7 @@ pub(super) fn told(service: &str, story: &[Event]) -> String {
             None | Some(Duration::ZERO) => String::new(),
             Some(after) => format!("+{}", words::span(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
         };
-        let mut line = format!("{}  {after:<8}  {what:<10}", event.time);
+        let mut line = format!("{}  {after:<12}  {what:<10}", event.time);
         match (&event.from, &event.to) {
             (Some(from), Some(to)) => line.push_str(&format!("  {from} → {to}")),
             (None, Some(to)) => line.push_str(&format!("  → {to}")),
@@ -93,10 +93,10 @@ mod tests {
         );
         assert_eq!(
             told("shop", &story),
-            "1970-01-01T00:00:00.000Z            start       2.0.1 started  (by tidegate)\n\
-             1970-01-01T00:15:00.000Z  +15m      stage       1% → 5%  stage 2 of 5  (by tidegate)\n\
-             1970-01-01T00:16:01.000Z  +16m 1s   freeze      incident[2J  (by tidegate)\n\
-             1970-01-01T01:06:40.000Z  +1h 6m    rollback    green fails  (by tidegate)\n"
+            "1970-01-01T00:00:00.000Z                start       2.0.1 started  (by tidegate)\n\
+             1970-01-01T00:15:00.000Z  +15 min       stage       1% → 5%  stage 2 of 5  (by tidegate)\n\
+             1970-01-01T00:16:01.000Z  +16 min 1 s   freeze      incident[2J  (by tidegate)\n\
+             1970-01-01T01:06:40.000Z  +1 h 6 min    rollback    green fails  (by tidegate)\n"
         );
         assert_eq!(
             told("shop", &[]),
