@@ -187,7 +187,11 @@ fn files_of_rollouts_are_read_with_care() {
     check(&plan("long.yaml"), 2, "tidegate: read long.yaml: it is longer than 256 KiB");
     check(&plan("none.yaml"), 2, "tidegate: read none.yaml: ");
     check(&tidegate(folder.path(), "rollout replay none.jsonl"), 2, "tidegate: read none.jsonl: ");
-    check(&tidegate(folder.path(), "rollout replay bad.jsonl"), 1, "bad.jsonl, line 1: ");
+    check(
+        &tidegate(folder.path(), "rollout replay bad.jsonl"),
+        1,
+        "tidegate: bad.jsonl: line 1 is unreadable: ",
+    );
 }
 
 #[test]

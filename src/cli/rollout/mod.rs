@@ -306,9 +306,7 @@ fn replay_file(order: &Replay, out: &mut dyn Write) -> Result<(), Failure> {
     if order.json {
         return json(out, &replayed);
     }
-    let pieces = if replayed.pieces == 1 { "piece" } else { "pieces" };
-    let verdicts = super::figures::count(replayed.verdicts);
-    Ok(writeln!(out, "{name}: {verdicts} verdicts in {} {pieces}, all equal to the bit", replayed.pieces)?)
+    Ok(writeln!(out, "{}", printable(&replay::told(&replayed, &name)))?)
 }
 
 pub(super) fn freeze(order: Freeze, out: &mut dyn Write) -> Result<(), Failure> {
