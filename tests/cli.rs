@@ -71,6 +71,9 @@ fn help_and_version_succeed_and_mistakes_exit_with_2() {
     check(&tidegate(folder.path(), "shift shop 101%"), 2, "101% is outside 0% to 100%");
     check(&tidegate(folder.path(), "shift shop -1%"), 2, "tidegate: -1% is outside 0% to 100%");
     check(&tidegate(folder.path(), "deploy shop"), 2, "no endpoint");
+    check(&tidegate(folder.path(), "rollout --help"), 0, "Print what a schedule or a file compiles to");
+    check(&tidegate(folder.path(), "rollout start --help"), 0, "--take-over");
+    check(&tidegate(folder.path(), "freeze maybe"), 2, "on, off");
 }
 
 #[test]
@@ -99,7 +102,22 @@ fn a_configuration_is_checked() {
 #[test]
 fn without_a_daemon_the_exit_code_is_5_and_a_probe_says_1() {
     let folder = tempfile::tempdir().unwrap();
-    for line in ["status", "shift shop 5%", "kill --all", "events", "stop", "candidate shop"] {
+    for line in [
+        "status",
+        "shift shop 5%",
+        "kill --all",
+        "events",
+        "stop",
+        "candidate shop",
+        "explain shop",
+        "rollout start shop --schedule canary",
+        "rollout status -w",
+        "rollout plan",
+        "rollback shop",
+        "freeze on --all",
+        "signal shop db_corruption",
+        "metric push shop conversion --candidate 0.98",
+    ] {
         let output = tidegate(folder.path(), &format!("{line} --socket nowhere.sock"));
         check(&output, 5, "tidegate: tidegate is not running: nobody answers on nowhere.sock\n");
     }
@@ -146,6 +164,37 @@ fn a_change_is_told_in_words_or_as_json() {
 }
 
 #[test]
+fn something_done_to_a_rollout_is_told_in_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = r#"{"host":"web-1","generation":41,"saved":true,"live_us":210,"changes":[{"service":"shop","candidate":"green","from":"0%","to":"1%","changed":true,"rollout":{"name":"2.0.1","phase":"holding","done":"started"}}],"undo":"tidegate rollback shop"}"#;
+    let socket = daemon(folder.path(), "200 OK", answer);
+    check(
+        &tidegate(folder.path(), &format!("rollout start shop --schedule canary --socket {socket}")),
+        0,
+        "shop: rollout 2.0.1 started: green 0 % → 1 %, live in 0.2 ms, saved [web-1, generation 41]\n\
+         undo: tidegate rollback shop\n",
+    );
+    let output = tidegate(folder.path(), &format!("rollback shop --json --socket {socket}"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{answer}\n"));
+}
+
+#[test]
+fn files_of_rollouts_are_read_with_care() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("long.yaml"), "#".repeat(256 * 1024 + 1)).unwrap();
+    std::fs::write(folder.path().join("bad.jsonl"), "{}\n").unwrap();
+    let plan = |file: &str| tidegate(folder.path(), &format!("rollout plan -f {file}"));
+    check(&plan("long.yaml"), 2, "tidegate: read long.yaml: it is longer than 256 KiB");
+    check(&plan("none.yaml"), 2, "tidegate: read none.yaml: ");
+    check(&tidegate(folder.path(), "rollout replay none.jsonl"), 2, "tidegate: read none.jsonl: ");
+    check(
+        &tidegate(folder.path(), "rollout replay bad.jsonl"),
+        1,
+        "tidegate: bad.jsonl: line 1 is unreadable: ",
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_to_its_end_keeps_nobody_from_stopping() {
     for by in ["signal", "socket"] {
         let folder = tempfile::tempdir().unwrap();
@@ -188,6 +237,12 @@ fn a_daemon_says_what_it_knows_and_what_it_started_with() {
     check(&ask("candidate nope"), 2, "tidegate: there is no service \"nope\"; there is shop\n");
     check(&ask("explain --user alice"), 0, "green is at 0%, so user alice gets blue");
     check(&ask("explain --visitor ab"), 2, "\"ab\" is no visitor id: 16 hex digits");
+    check(&ask("explain"), 0, "shop: green got no request since this process started\n");
+    check(&ask("explain nope"), 2, "tidegate: there is no service \"nope\"; there is shop\n");
+    check(&ask("rollout status"), 0, "no rollout is running\n");
+    check(&ask("rollout status shop"), 2, "start one with `tidegate rollout start shop`");
+    check(&ask("rollout log"), 0, "shop: nothing happened to its rollouts");
+    check(&ask("rollout start --schedule nope"), 2, "tidegate: ");
     let second = tidegate(folder.path(), "run -c tidegate.yaml --state other");
     check(&second, 2, "another tidegate answers on admin.sock");
     let told = String::from_utf8_lossy(&second.stderr).into_owned();

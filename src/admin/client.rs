@@ -6,6 +6,7 @@
 
 mod error;
 mod follow;
+mod rollout;
 mod wire;
 
 use std::path::{Path, PathBuf};

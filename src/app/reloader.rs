@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::running::Source;
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Planner};
 use crate::control::{Control, Who};
 use crate::proxy::{LiveSettings, ProxySettings};
 use crate::traffic::Keys;
@@ -22,6 +22,7 @@ pub(super) struct Reloader {
     pub(super) control: Control,
     pub(super) live: Arc<ArcSwap<LiveSettings>>,
     pub(super) keys: Arc<ArcSwap<Keys>>,
+    pub(super) planner: Arc<ArcSwap<Planner>>,
     pub(super) source: Option<Source>,
     pub(super) fixed: Fixed,
     pub(super) drift: Mutex<Vec<String>>,
@@ -52,6 +53,7 @@ impl Reloader {
         } else {
             let reloaded = self.control.reload(config.control.services, &who).await?;
             self.live.store(Arc::new(config.proxy.live));
+            self.planner.store(Arc::new(config.planner));
             // Without keys in the file, the generated ones stay: nothing else could verify the cookies out there.
             if let Some(keys) = config.cookie.keys {
                 self.keys.store(Arc::new(keys));

@@ -15,10 +15,10 @@ use super::descriptors;
 use super::phase::{Phase, raise};
 use super::reloader::{Fixed, Reloader, Turns};
 use super::threads::{Watcher, admin_and_telemetry, checks_and_ticks, spawn};
-use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
+use crate::admin::api::{self, Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
 use crate::admin::server::{AdminError, AdminListener, Break, Ties};
-use crate::clock;
-use crate::config::{Config, Overrides};
+use crate::clock::{self, Timestamp};
+use crate::config::{Config, Overrides, PlanRequest};
 use crate::control::{self, Control, Opened, Who};
 use crate::proxy::{self, Proxy, Shared};
 use crate::store::{AuditEntry, SecretError};
@@ -105,8 +105,16 @@ impl Running {
         let system = |what| move |source| StartError::System { what, source };
         descriptors::raise_limit();
         let metrics = control_metrics::install();
-        let Config { proxy: proxy_settings, control: control_settings, admin, telemetry, cookie, .. } =
-            config;
+        let Config {
+            proxy: proxy_settings,
+            control: control_settings,
+            admin,
+            telemetry,
+            cookie,
+            planner,
+            ..
+        } = config;
+        let planner = Arc::new(ArcSwap::from_pointee(planner));
 
         let opened = Opened::open(&control_settings.state)?;
         let keys = match cookie.keys {
@@ -145,6 +153,7 @@ impl Running {
             control: control.clone(),
             live,
             keys: keys.clone(),
+            planner: planner.clone(),
             source: extras.source,
             fixed: Fixed::of(&proxy_settings, &control_settings.state, &admin, &telemetry),
             drift: Mutex::default(),
@@ -200,6 +209,7 @@ impl Running {
                     Stopping { drain_ms: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX) }
                 }
             }),
+            plan: Box::new(move |request, at| planner.load().compile(&wanted(request, at))),
             breaks: extras.breaks,
         };
 
@@ -291,6 +301,12 @@ impl Running {
         access_log.close(LOG_PATIENCE);
         Ok(saved)
     }
+}
+
+/// What the planner is asked, in its own words.
+fn wanted(request: api::PlanRequest, at: Timestamp) -> PlanRequest {
+    let api::PlanRequest { service, schedule, plan, name, version } = request;
+    PlanRequest { service, name, schedule, file: plan.map(|file| (file.text, file.name)), version, at }
 }
 
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {

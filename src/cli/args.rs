@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(super) use super::rollout::args::{Act, Freeze, Metric, Rollout, Signal};
 use crate::config::parse_duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -43,8 +44,18 @@ pub(super) enum Verb {
     Deploy(Deploy),
     /// Print which variant is the candidate
     Candidate(Candidate),
-    /// Say where a visitor goes, and why
+    /// Say what recent failures have in common; or where a visitor goes, and why
     Explain(Explain),
+    /// Move traffic by a plan, under gates
+    Rollout(Rollout),
+    /// Back to last-known-good, now: 0 %, or the roles as they were before the last promotion
+    Rollback(Act),
+    /// Stop all advances, or let them go on; gates stay armed
+    Freeze(Freeze),
+    /// Send an alarm: a critical one rolls back, others freeze
+    Signal(Signal),
+    /// Give gates their values
+    Metric(Metric),
     /// Show who did what
     Events(Events),
     /// Let open requests end, then stop
@@ -194,6 +205,9 @@ pub(super) struct Shift {
     /// Only if no named service changed after this generation
     #[arg(long, value_name = "N")]
     pub(super) if_generation: Option<u64>,
+    /// Also up while a rollout drives a service; that ends the rollout
+    #[arg(long)]
+    pub(super) take_over: bool,
     /// Return once nothing is in flight that was assigned before
     #[arg(long)]
     pub(super) wait: bool,
@@ -264,8 +278,9 @@ pub(super) struct Candidate {
     pub(super) reach: Reach,
 }
 
+/// Without a user or a visitor: what the failures of late have in common.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("subject").args(["user", "visitor"]).required(true))]
+#[command(group = ArgGroup::new("subject").args(["user", "visitor"]))]
 pub(super) struct Explain {
     /// Which service
     pub(super) service: Option<String>,

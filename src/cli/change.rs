@@ -21,7 +21,7 @@ const DEPLOY_WAIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(super) fn shift(shift: Shift, out: &mut dyn Write) -> Result<(), Failure> {
-    let Shift { words, if_generation, wait, change, reach: how } = shift;
+    let Shift { words, if_generation, take_over, wait, change, reach: how } = shift;
     let shares = Shares::parse(&words)?;
     let client = reach(&how, wait)?;
     let services = match shares {
@@ -30,7 +30,7 @@ pub(super) fn shift(shift: Shift, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let services = services.into_iter().map(|(service, weight)| (service, weight.to_string())).collect();
     let Change { reason, claim: Claim { claimed }, once: Once { idempotency_key } } = change;
-    let request = ShiftRequest { services, reason, claimed };
+    let request = ShiftRequest { services, take_over, reason, claimed };
     let changed = client.shift(&request, &Terms { if_generation, idempotency_key })?;
     tell(out, how.json, &changed, shifted)?;
     if wait { nothing_older(&client, &changed, how.timeout, how.json, out) } else { Ok(()) }
@@ -137,7 +137,7 @@ fn healthy(
 }
 
 /// One line a service, then what goes for all of them.
-fn tell(
+pub(super) fn tell(
     out: &mut dyn Write,
     as_json: bool,
     changed: &Changed,
@@ -161,7 +161,7 @@ pub fn reply_to_arm(changed: &Changed) -> String {
     reply(changed, armed)
 }
 
-fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> String {
+pub(super) fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> String {
     let mut end = String::new();
     if changed.live_us > 0 {
         end.push_str(&format!(", live in {}", figures::live(changed.live_us)));
@@ -190,7 +190,8 @@ fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> String {
     lines.into_iter().map(|line| printable(&line) + "\n").collect()
 }
 
-fn moved(change: &ServiceChange) -> String {
+/// `green 0 % → 5 %`.
+pub(super) fn moved(change: &ServiceChange) -> String {
     let ServiceChange { candidate, from, to, .. } = change;
     if from == to {
         format!("{candidate} stays at {}", figures::share(*to))
@@ -241,6 +242,7 @@ mod tests {
             changed: from != to,
             endpoints: Vec::new(),
             version: None,
+            rollout: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::args::{Candidate, Events, Explain, Healthcheck, Status};
 use super::failure::Failure;
-use super::watch::Scene;
+use super::watch::{Form, Scene};
 use super::{figures, json, only_service, reach, status, watch};
 use crate::admin::api;
 use crate::admin::client::{Client, Subject, printable};
@@ -20,22 +20,23 @@ const HEALTHCHECK_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) fn status(order: Status, out: &mut dyn Write) -> Result<(), Failure> {
     let Status { service, watch: again, reach: how } = order;
     let client = reach(&how, false)?;
-    let mut look = || only(client.status()?, service.as_deref());
+    let look = || only(client.status()?, service.as_deref());
+    let mut show = |form| Ok(status::shown(&look()?, form));
     match (again, how.json) {
         (true, true) => loop {
             json(out, &look()?)?;
             out.flush()?;
             client.rest(Duration::from_secs(1));
         },
-        (true, false) if watch::can_redraw() => watch::redraw(out, colored(), Scene::of(&mut look)),
-        (true, false) => watch::print(out, |pause| client.rest(pause), Scene::of(&mut look)),
+        (true, false) if watch::can_redraw() => watch::redraw(out, colored(), Scene::of(&mut show)),
+        (true, false) => watch::print(out, |pause| client.rest(pause), Scene::of(&mut show)),
         (false, true) => match service {
             Some(service) => json(out, &client.service(&service)?),
             None => json(out, &client.status()?),
         },
         (false, false) => {
-            let status = look()?;
-            Ok(out.write_all(status::render(&status, width(), colored()).as_bytes())?)
+            let text = show(Form::Screen { width: width(), color: colored() })?;
+            Ok(out.write_all(text.as_bytes())?)
         }
     }
 }
@@ -52,7 +53,8 @@ fn only(mut status: api::Status, service: Option<&str>) -> Result<api::Status, F
     Ok(status)
 }
 
-fn width() -> usize {
+/// The terminal's width, or what is good for files.
+pub(super) fn width() -> usize {
     let terminal = io::stdout().is_terminal().then(crossterm::terminal::size);
     terminal.and_then(Result::ok).map_or(WIDTH, |(width, _)| usize::from(width).max(20))
 }
@@ -73,18 +75,42 @@ pub(super) fn candidate(order: Candidate, out: &mut dyn Write) -> Result<(), Fai
 }
 
 pub(super) fn explain(order: Explain, out: &mut dyn Write) -> Result<(), Failure> {
+    let client = reach(&order.reach, false)?;
+    let service = service_or_only(&client, order.service)?;
     let subject = match (order.user, order.visitor) {
         (Some(user), None) => Subject::User(user),
         (None, Some(visitor)) => Subject::Visitor(visitor),
+        (None, None) => {
+            let story = client.failures(&service)?;
+            return match order.reach.json {
+                true => json(out, &story),
+                false => Ok(out.write_all(failed(&story).as_bytes())?),
+            };
+        }
         _ => return Err(Failure::Usage("either --user or --visitor says whom to explain".to_owned())),
     };
-    let client = reach(&order.reach, false)?;
-    let service = service_or_only(&client, order.service)?;
     let explanation = client.explain(&service, &subject)?;
     if order.reach.json {
         return json(out, &explanation);
     }
     Ok(out.write_all(explained(&explanation).as_bytes())?)
+}
+
+/// What failures have in common, and the newest of the candidate's.
+fn failed(story: &api::FailureStory) -> String {
+    let mut lines: Vec<String> =
+        story.sentences.iter().map(|sentence| format!("{}: {sentence}", story.service)).collect();
+    let newest = &story.variants[story.candidate].newest;
+    if !newest.is_empty() {
+        lines.push(format!("  the newest of {}:", story.candidate));
+    }
+    lines.extend(newest.iter().map(|failure| {
+        let api::FailureSample { at, method, path, status, error, endpoint, request_id } = failure;
+        let error = error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
+        let endpoint = endpoint.as_ref().map(|endpoint| format!(" from {endpoint}")).unwrap_or_default();
+        format!("  {at}  {status}{error}  {method} {path}{endpoint}  request {request_id}")
+    }));
+    lines.iter().map(|line| printable(line) + "\n").collect()
 }
 
 fn explained(explanation: &api::Explanation) -> String {

@@ -11,6 +11,7 @@ mod figures;
 mod look;
 mod order;
 mod paint;
+mod rollout;
 mod start;
 pub mod status;
 mod steer;
@@ -27,6 +28,7 @@ use self::args::{CommandLine, Demo, DemoVerb, Reach, Verb};
 pub use self::change::{reply_to_arm, reply_to_kill, reply_to_shift};
 pub use self::failure::Failure;
 pub use self::look::colored;
+pub use self::rollout::reply_to_act;
 use crate::admin::client::{Client, printable};
 
 /// Does what the command line says. `demo` runs the demo with the proxy on a port; it stands above this module.
@@ -62,6 +64,11 @@ fn obey(verb: Verb, demo: fn(u16) -> Result<(), Failure>, out: &mut dyn Write) -
         Verb::Deploy(order) => change::deploy(order, out),
         Verb::Candidate(order) => look::candidate(order, out),
         Verb::Explain(order) => look::explain(order, out),
+        Verb::Rollout(order) => rollout::rollout(order, out),
+        Verb::Rollback(order) => rollout::rollback(order, out),
+        Verb::Freeze(order) => rollout::freeze(order, out),
+        Verb::Signal(order) => rollout::signal(order, out),
+        Verb::Metric(order) => rollout::metric(order, out),
         Verb::Events(order) => look::events(order, out),
         Verb::Stop(order) => steer::stop(order, out),
         Verb::Reload(order) => steer::reload(order, out),

@@ -5,6 +5,8 @@
 
 use super::figures::{self, NOTHING};
 use super::paint::{Line, Span, Style};
+use super::rollout::show;
+use super::watch::Form;
 use crate::admin::api::{EndpointStatus, ServiceStatus, Status, VariantStatus};
 use crate::traffic::{By, Lock, PerVariant, Role, Variant};
 
@@ -16,8 +18,33 @@ const TROUBLE: f64 = 0.01;
 
 const LABEL_WIDTH: usize = 15;
 
+/// What of a table is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    Full,
+    /// What a rollout is about, for small screens.
+    Brief,
+}
+
+/// The status as it is shown in one form or the other.
+pub fn shown(status: &Status, form: Form) -> String {
+    match form {
+        Form::Screen { width, color } => render(status, width, color),
+        Form::Plain => plain_lines(status).into_iter().map(|line| line + "\n").collect(),
+    }
+}
+
 /// The whole status in lines at most `width` columns wide, with escape sequences if `color`.
 pub fn render(status: &Status, width: usize, color: bool) -> String {
+    rendered(status, Detail::Full, width, color)
+}
+
+/// The same without what can be done without on a small screen.
+pub fn render_briefly(status: &Status, width: usize, color: bool) -> String {
+    rendered(status, Detail::Brief, width, color)
+}
+
+fn rendered(status: &Status, detail: Detail, width: usize, color: bool) -> String {
     let mut lines = vec![head(status)];
     if !status.saved {
         lines.extend(note(Style::Trouble, "not saved", "a restart now would undo changes", width));
@@ -32,7 +59,7 @@ pub fn render(status: &Status, width: usize, color: bool) -> String {
     } else {
         for service in &status.services {
             lines.push(Line::new());
-            lines.extend(table(service, width));
+            lines.extend(table(service, detail, width));
         }
     }
     let mut text = String::new();
@@ -81,8 +108,11 @@ fn head(status: &Status) -> Line {
     line
 }
 
-fn table(service: &ServiceStatus, width: usize) -> Vec<Line> {
-    let rows = rows(service);
+fn table(service: &ServiceStatus, detail: Detail, width: usize) -> Vec<Line> {
+    const BRIEF: [&str; 8] =
+        ["", "version", "share", "of requests", "requests/s", "failures", "p99", "endpoints"];
+    let mut rows = rows(service);
+    rows.retain(|row| detail == Detail::Full || BRIEF.contains(&row.label));
     // What is left beside labels and differences is shared by both variants.
     let widest =
         rows.iter().flat_map(|row| [row.cells.blue.width(), row.cells.green.width()]).max().unwrap_or(0);
@@ -103,6 +133,12 @@ fn table(service: &ServiceStatus, width: usize) -> Vec<Line> {
     lines.extend(endpoint_troubles(service, width));
     if let Some(lock) = &service.lock {
         lines.extend(note(Style::Trouble, "locked", &lock_story(&service.name, lock), width));
+    }
+    // A lock says itself why a rollout ended.
+    if let Some(rollout) =
+        service.rollout.as_ref().filter(|rollout| service.lock.is_none() || !rollout.has_ended())
+    {
+        lines.extend(show::lines(&service.name, service.candidate, rollout, width));
     }
     lines.extend(service.drift.iter().flat_map(|drift| note(Style::Bold, "drift", drift, width)));
     lines
@@ -206,7 +242,7 @@ fn lock_story(service: &str, lock: &Lock) -> String {
 }
 
 /// A sentence, in as many lines as it takes: what it is about must not be clipped away.
-fn note(style: Style, head: &str, text: &str, width: usize) -> Vec<Line> {
+pub(super) fn note(style: Style, head: &str, text: &str, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut line = Line::new().then(style, &format!("  {head}")).then(Style::Plain, ":");
     for word in text.split_whitespace() {
@@ -270,6 +306,7 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
     if let Some(lock) = &service.lock {
         remarks.push((Style::Trouble, format!("locked: {}", lock.cause)));
     }
+    remarks.extend(service.rollout.as_ref().and_then(show::remark));
     for (place, variant) in service.variants.iter() {
         let down = variant.endpoints.iter().filter(|endpoint| endpoint.health == "unhealthy").count();
         if down > 0 {

@@ -53,6 +53,8 @@ fn each_verb_takes_what_it_needs() {
     assert_eq!((deploy.version.as_deref(), deploy.wait), (Some("2.0.1"), true));
     let Verb::Explain(explain) = parse("explain shop --user alice").unwrap() else { panic!() };
     assert_eq!((explain.service.as_deref(), explain.user.as_deref()), (Some("shop"), Some("alice")));
+    let Verb::Explain(explain) = parse("explain shop").unwrap() else { panic!() };
+    assert!(explain.user.is_none() && explain.visitor.is_none());
     let Verb::Events(events) = parse("events -f").unwrap() else { panic!() };
     assert_eq!((events.last, events.follow), (20, true));
     let Verb::Override(tester) = parse("override shop green --for 2h").unwrap() else { panic!() };
@@ -65,6 +67,48 @@ fn each_verb_takes_what_it_needs() {
     let overrides = crate::config::Overrides::from(run.overrides);
     assert_eq!((words(&overrides.listen).as_str(), overrides.threads.unwrap().get()), (":80 :81", 2));
     assert_eq!(overrides.access_log.as_deref(), Some("all"));
+}
+
+#[test]
+fn each_verb_of_rollouts_takes_what_it_needs() {
+    use super::rollout::args::{MetricVerb, OnOff, RolloutVerb};
+    let rollout = |line: &str| match parse(line).unwrap() {
+        Verb::Rollout(rollout) => rollout.verb,
+        other => panic!("{other:?}"),
+    };
+    let RolloutVerb::Start(start) = rollout(
+        "rollout start shop --schedule canary --name autumn --version 2.0.1 --take-over --wait --reason why",
+    ) else {
+        panic!()
+    };
+    assert_eq!((start.service.as_deref(), start.what.schedule.as_deref()), (Some("shop"), Some("canary")));
+    assert_eq!((start.what.name.as_deref(), start.what.version.as_deref()), (Some("autumn"), Some("2.0.1")));
+    assert!(start.take_over && start.wait && start.change.reason.is_some());
+    let RolloutVerb::Plan(plan) = rollout("rollout plan -f plan.yaml -c tidegate.yaml --json") else {
+        panic!()
+    };
+    assert!(plan.service.is_none() && plan.what.file.is_some() && plan.config.is_some() && plan.reach.json);
+    let RolloutVerb::Status(status) = rollout("rollout status -w") else { panic!() };
+    assert!(status.watch && status.service.is_none());
+    for line in ["pause", "resume shop", "advance shop --as alice", "promote", "rollback shop --reason why"] {
+        rollout(&format!("rollout {line}"));
+    }
+    let Verb::Rollback(act) = parse("rollback shop --idempotency-key k").unwrap() else { panic!() };
+    assert_eq!(act.service.as_deref(), Some("shop"));
+    assert!(matches!(rollout("rollout log shop"), RolloutVerb::Log(_)));
+    assert!(matches!(rollout("rollout replay shop.jsonl"), RolloutVerb::Replay(_)));
+    let Verb::Freeze(freeze) = parse("freeze on shop cart --reason incident").unwrap() else { panic!() };
+    assert_eq!((freeze.state, words(&freeze.services).as_str()), (OnOff::On, "shop cart"));
+    let Verb::Signal(signal) = parse("signal shop db_corruption --critical").unwrap() else { panic!() };
+    assert_eq!((words(&signal.words).as_str(), signal.critical), ("shop db_corruption", true));
+    let Verb::Metric(metric) = parse("metric push shop conversion --candidate -0.5 --stable 1").unwrap()
+    else {
+        panic!()
+    };
+    let MetricVerb::Push(push) = metric.verb;
+    assert_eq!((push.candidate, push.stable), (-0.5, Some(1.0)));
+    let Verb::Shift(shift) = parse("shift shop 25% --take-over").unwrap() else { panic!() };
+    assert!(shift.take_over);
 }
 
 #[test]
@@ -91,7 +135,6 @@ fn what_cannot_be_meant_is_refused() {
         "arm shop",
         "arm shop --note=",
         "deploy",
-        "explain shop",
         "explain shop --user a --visitor b",
         "events -n 1001",
         "events -n -1",
@@ -108,6 +151,16 @@ fn what_cannot_be_meant_is_refused() {
         "shift 5% --if-generation x",
         "shift 5% --idempotency-key=",
         "status --config x",
+        "rollout",
+        "rollout start shop --schedule canary -f plan.yaml",
+        "rollout replay",
+        "freeze",
+        "freeze maybe",
+        "freeze on shop --all",
+        "signal",
+        "metric push shop",
+        "metric push shop conversion",
+        "metric push shop conversion --candidate nan",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }

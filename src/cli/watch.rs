@@ -1,4 +1,4 @@
-//! The status again every second: redrawn in a terminal, as plain lines elsewhere.
+//! A status again every second: redrawn in a terminal, as plain lines elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -7,17 +7,29 @@ use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use crossterm::{cursor, queue, terminal};
 
 use super::failure::Failure;
-use super::status;
-use crate::admin::api::Status;
 use crate::admin::client::ClientError;
 use crate::clock;
 
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How something is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Redrawn in a terminal: in lines of at most this width.
+    Screen {
+        /// In columns.
+        width: usize,
+        /// With escape sequences.
+        color: bool,
+    },
+    /// A line for each service, for logs.
+    Plain,
+}
+
 /// What is watched, and what keys do besides quitting.
 pub struct Scene<'s> {
-    /// Asks for the status.
-    pub look: &'s mut dyn FnMut() -> Result<Status, Failure>,
+    /// Asks for what there is to see, and shows it in lines.
+    pub look: &'s mut dyn FnMut(Form) -> Result<String, Failure>,
     /// What stands below the status; lines.
     pub below: &'s dyn Fn() -> String,
     /// What a key does.
@@ -27,8 +39,8 @@ pub struct Scene<'s> {
 }
 
 impl<'s> Scene<'s> {
-    /// The status alone.
-    pub fn of(look: &'s mut dyn FnMut() -> Result<Status, Failure>) -> Self {
+    /// What there is to see alone.
+    pub fn of(look: &'s mut dyn FnMut(Form) -> Result<String, Failure>) -> Self {
         Self { look, below: &String::new, press: &|_| {}, has_ended: &|| false }
     }
 }
@@ -45,9 +57,9 @@ pub fn redraw(mut out: &mut dyn Write, color: bool, scene: Scene<'_>) -> Result<
     let mut before = String::new();
     while !(scene.has_ended)() {
         let (width, height) = terminal::size()?;
-        let text = match (scene.look)() {
-            Ok(status) => {
-                before = status::render(&status, width.into(), color);
+        let text = match (scene.look)(Form::Screen { width: width.into(), color }) {
+            Ok(text) => {
+                before = text;
                 before.clone()
             }
             Err(Failure::Client(error @ (ClientError::NotRunning { .. } | ClientError::TimedOut { .. }))) => {
@@ -71,7 +83,7 @@ pub fn redraw(mut out: &mut dyn Write, color: bool, scene: Scene<'_>) -> Result<
 pub fn print(out: &mut dyn Write, rest: impl Fn(Duration), scene: Scene<'_>) -> Result<(), Failure> {
     while !(scene.has_ended)() {
         let time = clock::wall();
-        for line in status::plain_lines(&(scene.look)()?) {
+        for line in (scene.look)(Form::Plain)?.lines() {
             writeln!(out, "{time} {line}")?;
         }
         out.flush()?;

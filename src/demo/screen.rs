@@ -8,10 +8,13 @@ use crossterm::terminal;
 
 use super::SERVICE;
 use super::apps::Faults;
-use crate::admin::api::{ArmRequest, BreakRequest, KillRequest, ShiftRequest, Status};
+use crate::admin::api::{
+    ArmRequest, BreakRequest, KillRequest, PlanFile, ShiftRequest, StartRequest, Status,
+};
 use crate::admin::client::{Client, ClientError, Terms};
-use crate::cli::watch::{self, Scene};
-use crate::cli::{Failure, colored, reply_to_arm, reply_to_kill, reply_to_shift};
+use crate::cli::watch::{self, Form, Scene};
+use crate::cli::{Failure, colored, reply_to_act, reply_to_arm, reply_to_kill, reply_to_shift, status};
+use crate::traffic::{Cause, Weight};
 
 /// What the `b` key breaks.
 const BROKEN: (&str, u64) = ("20%", 100);
@@ -22,8 +25,21 @@ const USUAL_PORT: u16 = 8080;
 /// The width of a terminal that does not say its own.
 const WIDTH: usize = 80;
 
-const KEYS: [&str; 5] =
-    ["0 1 5 2 h f: to 0 1 5 25 50 100 %", "b: break/mend", "k: kill", "a: arm", "q: quit"];
+const KEYS: [&str; 6] =
+    ["0 1 5 2 h f: 0…100 %", "r: rollout", "b: break/mend", "k: kill", "a: arm", "q: quit"];
+
+/// What the `r` key starts: stages of seconds, so that there is something to see. Whatever a stage cannot decide in its
+/// time is left undecided, because nobody waits for a demo.
+const PLAN: &str = "\
+warmup: 3s
+on_inconclusive: advance
+stages:
+  - {weight: 5%, hold: 20s, max_hold: 40s}
+  - {weight: 25%, hold: 20s, max_hold: 40s}
+  - {weight: 50%, hold: 20s, max_hold: 40s}
+  - {weight: 100%, hold: 10s, max_hold: 20s}
+keep: 1h
+";
 
 /// Shows the status until `q`, or until the daemon has ended.
 pub fn show(
@@ -33,7 +49,7 @@ pub fn show(
     telemetry: u16,
     has_ended: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
-    let said = RefCell::new(String::new());
+    let (said, seen) = (RefCell::new(String::new()), RefCell::new(None));
     let mut out = io::stdout();
     let has_keys = watch::can_redraw();
     let hints = Hints { port, telemetry, socket: (port != USUAL_PORT).then(|| client.socket()) };
@@ -41,16 +57,29 @@ pub fn show(
         writeln!(out, "{}", hints.wrapped(WIDTH))?;
     }
     let scene = Scene {
-        look: &mut || Ok(without_drift(client.status()?)),
+        look: &mut |form| {
+            let status = without_drift(client.status()?);
+            let text = match form {
+                Form::Screen { width, color } => status::render_briefly(&status, width, color),
+                Form::Plain => status::shown(&status, form),
+            };
+            seen.replace(Some(status));
+            Ok(text)
+        },
         below: &|| {
             let width = terminal::size().map_or(WIDTH, |(width, _)| width.into());
             let mut text = format!("\n{}", wrapped("keys", &KEYS, width));
+            let act = seen.borrow().as_ref().map(|status| Act::of(status, faults.any()));
+            if let Some(next) = act.and_then(Act::next) {
+                text += &wrapped("next", &words(next), width);
+            }
             if faults.any() {
                 let green = format!("green is broken on purpose: {}", faults.describe());
                 text += &wrapped("", &words(&green), width);
             }
             text += &said.borrow().lines().map(|line| wrapped("", &words(line), width)).collect::<String>();
-            text + &hints.wrapped(width)
+            // A small screen has room for the play or for what else there is to try.
+            if act.is_none_or(|act| act == Act::Calm) { text + &hints.wrapped(width) } else { text }
         },
         press: &|key| {
             if let Some(answer) = obey(client, faults, key) {
@@ -63,6 +92,53 @@ pub fn show(
         watch::redraw(&mut out, colored(), scene)
     } else {
         watch::print(&mut out, |pause| client.rest(pause), scene)
+    }
+}
+
+/// Where the play stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// Nothing is on trial.
+    Calm,
+    /// Green has traffic and is well.
+    Trial,
+    /// Green has traffic and is broken.
+    Broken,
+    /// It shut by itself.
+    Shut {
+        /// Whether green is still broken.
+        broken: bool,
+    },
+    /// Somebody has killed green.
+    Killed,
+}
+
+impl Act {
+    fn of(status: &Status, broken: bool) -> Self {
+        let Some(service) = status.services.first() else { return Self::Calm };
+        match service.lock.as_ref().map(|lock| lock.cause) {
+            Some(Cause::FailedRollout | Cause::DeadCandidate) => Self::Shut { broken },
+            Some(Cause::Kill | Cause::StateLost) => Self::Killed,
+            None if service.weight == Weight::ZERO => Self::Calm,
+            None if broken => Self::Broken,
+            None => Self::Trial,
+        }
+    }
+
+    /// What to do next.
+    fn next(self) -> Option<&'static str> {
+        match self {
+            Self::Calm => Some("r starts a rollout, 5 sends 5 % by hand; both are guarded"),
+            Self::Trial => Some("b breaks green: watch it shut by itself"),
+            Self::Broken => None,
+            Self::Shut { broken: true } => {
+                Some("it shut by itself, and says why; b mends green, then a arms it")
+            }
+            Self::Shut { broken: false } => {
+                Some("it shut by itself, and says why; a arms it, then r begins anew")
+            }
+            Self::Killed => Some("a arms it again"),
+        }
     }
 }
 
@@ -143,7 +219,7 @@ fn obey(client: &Client, faults: &Faults, key: char) -> Option<Result<String, Cl
     let reason = || Some("pressed a key in the demo".to_owned());
     let shift = |share: &str| {
         let services = [(SERVICE.to_owned(), share.to_owned())].into();
-        let request = ShiftRequest { services, reason: reason(), claimed: None };
+        let request = ShiftRequest { services, take_over: true, reason: reason(), ..ShiftRequest::default() };
         client.shift(&request, &terms).map(|changed| reply_to_shift(&changed))
     };
     let answer = match key {
@@ -153,6 +229,11 @@ fn obey(client: &Client, faults: &Faults, key: char) -> Option<Result<String, Cl
         '2' => shift("25%"),
         'h' => shift("50%"),
         'f' => shift("100%"),
+        'r' => {
+            let plan = Some(PlanFile { name: "the demo's plan".to_owned(), text: PLAN.to_owned() });
+            let request = StartRequest { plan, take_over: true, reason: reason(), ..StartRequest::default() };
+            client.start_rollout(SERVICE, &request, &terms).map(|changed| reply_to_act(&changed))
+        }
         'k' => {
             let services = vec![SERVICE.to_owned()];
             let request = KillRequest { services, reason: reason(), ..KillRequest::default() };
@@ -186,11 +267,46 @@ mod tests {
         let text = wrapped("keys", &KEYS, 80) + &hints.wrapped(80);
         assert_eq!(
             text,
-            "keys  0 1 5 2 h f: to 0 1 5 25 50 100 %  b: break/mend  k: kill  a: arm  q: quit\n\
+            "keys  0 1 5 2 h f: 0…100 %  r: rollout  b: break/mend  k: kill  a: arm  q: quit\n\
              try   curl 127.0.0.1:8080  tidegate shift 25%  tidegate demo break --errors 5%\n\
              see   tidegate status  tidegate events -f  curl 127.0.0.1:9900/metrics\n"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn the_play_says_what_to_do_next() {
+        let mut status: Status = serde_json::from_str(
+            r#"{"host":"h","version":"0","pid":1,"started":"2026-01-01T00:00:00Z","generation":1,"saved":true,
+            "draining":false,"listen":[],"services":[]}"#,
+        )
+        .unwrap();
+        assert_eq!(Act::of(&status, true), Act::Calm, "before there is anything to see");
+        let variant = |role: &str| {
+            format!(
+                r#"{{"role":"{role}","share":"50%","requests":0,"failures":0,"rate":0.0,"in_flight":0,"spilled":0,
+                "endpoints":[]}}"#
+            )
+        };
+        let service = format!(
+            r#"{{"name":"demo","routes":[],"stable":"blue","candidate":"green","weight":"5%","by":"cookie","ratchet":false,
+            "salt":"s","epoch":1,"changed_at":1,"variants":{{"blue":{},"green":{}}}}}"#,
+            variant("stable"),
+            variant("candidate")
+        );
+        status.services.push(serde_json::from_str(&service).unwrap());
+        assert_eq!((Act::of(&status, false), Act::of(&status, true)), (Act::Trial, Act::Broken));
+        status.services[0].weight = Weight::ZERO;
+        assert_eq!(Act::of(&status, true), Act::Calm);
+        let lock = |cause: &str| {
+            let text = format!(r#"{{"cause":"{cause}","actor":"tidegate","at":"2026-01-01T00:00:00Z"}}"#);
+            Some(serde_json::from_str(&text).unwrap())
+        };
+        status.services[0].lock = lock("failed-rollout");
+        assert!(Act::of(&status, true).next().unwrap().contains("b mends green, then a arms it"));
+        assert!(Act::of(&status, false).next().unwrap().contains("a arms it, then r begins anew"));
+        status.services[0].lock = lock("kill");
+        assert_eq!(Act::of(&status, true).next(), Some("a arms it again"));
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::os::unix::net::UnixListener;
 use std::thread::{self, JoinHandle};
 
 use super::*;
-use crate::admin::api::ProblemKind;
+use crate::admin::api::{ActRequest, PlanFile, ProblemKind, ReadingRequest, SignalRequest, StartRequest};
 
 /// Answers one connection after another, then closes; returns the requests it saw. An empty answer is none:
 /// the connection stays open until the client has had enough.
@@ -59,6 +59,7 @@ fn a_change_carries_its_terms_and_brings_its_answer() {
         services: [("shop".to_owned(), "5%".to_owned())].into(),
         reason: Some("try".to_owned()),
         claimed: None,
+        ..ShiftRequest::default()
     };
     let terms = Terms { if_generation: Some(41), idempotency_key: Some("käse".to_owned()) };
     let changed = Client::connect(&socket).unwrap().shift(&request, &terms).unwrap();
@@ -249,4 +250,31 @@ fn text_loses_what_a_terminal_would_obey() {
     for (text, expected) in rows {
         assert_eq!(printable(text), expected);
     }
+}
+
+#[test]
+fn calls_around_rollouts_name_service_and_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let changed = r#"{"host":"web-1","generation":42,"saved":true,"live_us":0,"changes":[]}"#;
+    let answers = [changed, changed, "", ""].map(|body| match body {
+        "" => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+        body => http("200 OK", body),
+    });
+    let seen = daemon(&socket, answers.into());
+    let client = Client::connect(&socket).unwrap();
+    let terms = Terms { if_generation: None, idempotency_key: Some("k".to_owned()) };
+    let plan = Some(PlanFile { name: "p.yaml".to_owned(), text: "stages: []".to_owned() });
+    client.start_rollout("a/b", &StartRequest { plan, ..StartRequest::default() }, &terms).unwrap();
+    client.act("shop", "pause", &ActRequest::default(), &terms).unwrap();
+    client.signal("shop", &SignalRequest { name: "x".to_owned(), ..SignalRequest::default() }).unwrap();
+    client.push("shop", "a b", &ReadingRequest { stable: None, candidate: Some(0.5) }).unwrap();
+    let seen = seen.join().unwrap();
+    assert!(seen[0].starts_with("POST /v1/services/a%2Fb/rollout HTTP/1.1\r\n"), "{}", seen[0]);
+    assert!(seen[0].contains("idempotency-key: k\r\n"), "{}", seen[0]);
+    assert!(seen[0].ends_with(r#"{"plan":{"name":"p.yaml","text":"stages: []"}}"#), "{}", seen[0]);
+    assert!(seen[1].starts_with("POST /v1/services/shop/rollout/pause HTTP/1.1\r\n"), "{}", seen[1]);
+    assert!(seen[2].ends_with(r#"{"name":"x","critical":false}"#), "{}", seen[2]);
+    assert!(seen[3].starts_with("POST /v1/services/shop/metrics/a%20b HTTP/1.1\r\n"), "{}", seen[3]);
+    assert!(seen[3].ends_with(r#"{"candidate":0.5}"#), "{}", seen[3]);
 }

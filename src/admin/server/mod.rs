@@ -5,11 +5,16 @@
 //! or greedy client reaches neither traffic nor somebody else's kill.
 
 mod answer;
+mod explain;
 mod listener;
 mod patience;
 mod places;
+mod rollouts;
 mod routes;
 mod status;
 
 pub use listener::{AdminError, AdminListener};
-pub use routes::{Break, Reload, Stop, Ties};
+pub use routes::{Break, MakePlan, Reload, Stop, Ties};
+
+#[cfg(test)]
+mod tests;

@@ -21,14 +21,15 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::answer::{body, json, problem};
 use super::places::Places;
-use super::status;
+use super::{rollouts, status};
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
-    OverrideAnswer, OverrideRequest, Problem, ProblemKind, ReloadRequest, Reloaded, ServiceChange,
-    ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, WaitQuery, unknown_service,
+    OverrideAnswer, OverrideRequest, PlanRequest, Problem, ProblemKind, ReloadRequest, Reloaded,
+    ServiceChange, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, WaitQuery, unknown_service,
 };
 use crate::clock::{self, Timestamp};
 use crate::control::{Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
+use crate::rollout::{Act, Plan, Verb};
 use crate::routing::Service;
 use crate::telemetry::names;
 use crate::traffic::{Bucket, By, Keys, OverrideCookie, Reason, Visitor, VisitorId, Weight, assign};
@@ -50,6 +51,8 @@ type Later<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
 pub type Reload = Box<dyn Fn(ReloadRequest, Who) -> Later<Reloaded> + Send + Sync>;
 /// Begins to stop; `true`: without waiting for open requests.
 pub type Stop = Box<dyn Fn(bool, Who) -> Stopping + Send + Sync>;
+/// Makes a plan of what was asked for at a moment; the error is the text of all its problems.
+pub type MakePlan = Box<dyn Fn(PlanRequest, Timestamp) -> Result<Arc<Plan>, String> + Send + Sync>;
 /// Makes the demo's green misbehave.
 pub type Break = Box<dyn Fn(BreakRequest) -> Result<(), Problem> + Send + Sync>;
 
@@ -73,6 +76,8 @@ pub struct Ties {
     pub reload: Reload,
     /// Begins to stop.
     pub stop: Stop,
+    /// Makes plans for rollouts, from schedules, files and what the configuration names.
+    pub plan: MakePlan,
     /// In the demo: makes green misbehave.
     pub breaks: Option<Break>,
 }
@@ -80,7 +85,7 @@ pub struct Ties {
 /// Who is at the other end of the socket.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    actor: String,
+    pub(super) actor: String,
 }
 
 impl Peer {
@@ -96,7 +101,7 @@ impl Peer {
         Self { actor }
     }
 
-    fn who(&self, claimed: Option<String>, reason: Option<String>) -> Result<Who, Problem> {
+    pub(super) fn who(&self, claimed: Option<String>, reason: Option<String>) -> Result<Who, Problem> {
         Ok(Who { actor: self.actor.clone(), claimed: text("as", claimed)?, reason: text("reason", reason)? })
     }
 }
@@ -110,8 +115,8 @@ fn user_name(uid: u32) -> Option<String> {
     })
 }
 
-type Tied = State<Arc<Ties>>;
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Tied = State<Arc<Ties>>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 /// All of `/v1`.
 pub fn router(ties: Arc<Ties>) -> Router {
@@ -124,6 +129,7 @@ pub fn router(ties: Arc<Ties>) -> Router {
         .route("/v1/services/{service}/deploy", post(deploy))
         .route("/v1/services/{service}/explain", get(explain))
         .route("/v1/services/{service}/override", post(tester_cookie))
+        .merge(rollouts::routes())
         .route("/v1/wait", get(wait))
         .route("/v1/events", get(events))
         .route("/v1/reload", post(reload))
@@ -176,7 +182,7 @@ async fn show_service(State(ties): Tied, Path(name): Path<String>) -> Answer<Ser
 
 async fn shift(State(ties): Tied, Extension(peer): Extension<Peer>, request: Request) -> Answer<Changed> {
     let asked = Asked::read(request).await?;
-    let ShiftRequest { services, reason, claimed } = json(&asked.body)?;
+    let ShiftRequest { services, take_over, reason, claimed } = json(&asked.body)?;
     let weights = services
         .into_iter()
         .map(|(name, share)| match share.parse::<Weight>() {
@@ -184,7 +190,7 @@ async fn shift(State(ties): Tied, Extension(peer): Extension<Peer>, request: Req
             Err(error) => Err(problem(ProblemKind::Invalid, format!("{name}: {error}"))),
         })
         .collect::<Result<BTreeMap<_, _>, _>>()?;
-    let change = Change::Shift { weights, if_generation: asked.if_match()?, take_over: false };
+    let change = Change::Shift { weights, if_generation: asked.if_match()?, take_over };
     asked.commit(&ties, &change, &peer.who(claimed, reason)?).await
 }
 
@@ -444,15 +450,15 @@ async fn break_green(State(ties): Tied, request: Request) -> Result<StatusCode, 
 }
 
 /// A request for a change, read to its end.
-struct Asked {
+pub(super) struct Asked {
     headers: HeaderMap,
     path: String,
-    body: axum::body::Bytes,
-    read_at: Instant,
+    pub(super) body: axum::body::Bytes,
+    pub(super) read_at: Instant,
 }
 
 impl Asked {
-    async fn read(request: Request) -> Result<Self, Problem> {
+    pub(super) async fn read(request: Request) -> Result<Self, Problem> {
         let (headers, path) = (request.headers().clone(), request.uri().path().to_owned());
         let body = body(request).await?;
         Ok(Self { headers, path, body, read_at: clock::now() })
@@ -466,7 +472,7 @@ impl Asked {
         })
     }
 
-    fn key(&self) -> Result<Option<IdempotencyKey>, Problem> {
+    pub(super) fn key(&self) -> Result<Option<IdempotencyKey>, Problem> {
         let Some(value) = self.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
         let key = value.to_str().unwrap_or_default();
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
@@ -479,7 +485,7 @@ impl Asked {
         Ok(Some(IdempotencyKey { key: key.to_owned(), digest }))
     }
 
-    async fn commit(&self, ties: &Ties, change: &Change, who: &Who) -> Answer<Changed> {
+    pub(super) async fn commit(&self, ties: &Ties, change: &Change, who: &Who) -> Answer<Changed> {
         let key = self.key()?;
         let committed = ties.control.commit(change, who, key.as_ref(), self.read_at).await?;
         Ok(Json(changed(ties, change, committed)))
@@ -494,7 +500,13 @@ fn changed(ties: &Ties, change: &Change, committed: Committed) -> Changed {
         saved,
         live_us: u64::try_from(live.as_micros()).unwrap_or(u64::MAX),
         undo: undo(change, &changes),
-        changes: changes.into_iter().map(service_change).collect(),
+        changes: changes
+            .into_iter()
+            .map(|delta| {
+                let rollout = rollouts::change(&ties.control, change, &delta.service);
+                ServiceChange { rollout, ..service_change(delta) }
+            })
+            .collect(),
     }
 }
 
@@ -512,7 +524,16 @@ fn undo(change: &Change, changes: &[Delta]) -> Option<String> {
         Change::Kill(_) => Some(format!("tidegate arm {} --note \"…\", then shift", names())),
         Change::Arm(_) => Some(format!("tidegate kill {}", names())),
         Change::Start { .. } => Some(format!("tidegate rollback {}", names())),
-        Change::Deploy { .. } | Change::Rollout { .. } | Change::Freeze { .. } => None,
+        Change::Rollout { act: Act::Verb(verb), .. } => match verb {
+            Verb::Pause => Some(format!("tidegate rollout resume {}", names())),
+            Verb::Resume => Some(format!("tidegate rollout pause {}", names())),
+            Verb::Advance | Verb::Promote => Some(format!("tidegate rollback {}", names())),
+            Verb::Rollback => None,
+        },
+        Change::Freeze { on, .. } => {
+            Some(format!("tidegate freeze {} {}", if *on { "off" } else { "on" }, names()))
+        }
+        Change::Deploy { .. } | Change::Rollout { act: Act::Step { .. }, .. } => None,
     }
 }
 
@@ -533,10 +554,11 @@ fn service_change(delta: Delta) -> ServiceChange {
         changed: delta.changed,
         endpoints,
         version,
+        rollout: None,
     }
 }
 
-fn selection(services: Vec<String>, all: bool) -> Result<Selection, Problem> {
+pub(super) fn selection(services: Vec<String>, all: bool) -> Result<Selection, Problem> {
     match (services.is_empty(), all) {
         (true, true) => Ok(Selection::All),
         (false, false) => {
@@ -550,7 +572,7 @@ fn selection(services: Vec<String>, all: bool) -> Result<Selection, Problem> {
     }
 }
 
-fn find(ties: &Ties, name: &str) -> Result<Arc<Service>, Problem> {
+pub(super) fn find(ties: &Ties, name: &str) -> Result<Arc<Service>, Problem> {
     let table = ties.control.table();
     table.services().iter().find(|service| &*service.settings.name == name).cloned().ok_or_else(|| {
         let names = table.services().iter().map(|service| service.settings.name.to_string());
@@ -559,7 +581,7 @@ fn find(ties: &Ties, name: &str) -> Result<Arc<Service>, Problem> {
 }
 
 /// A text that goes into the audit log: not too long, without control characters.
-fn text(what: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+pub(super) fn text(what: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     let Some(text) = text else { return Ok(None) };
     if text.len() > TEXT_BYTES_MAX {
         let error = format!("{what} is longer than {TEXT_BYTES_MAX} bytes");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::admin::api::{EndpointStatus, ServiceStatus, VariantStatus};
+use crate::admin::api::{EndpointStatus, RolloutStatus, ServiceStatus, VariantStatus};
 use crate::clock::Timestamp;
 use crate::control::{Control, Desired};
 use crate::routing::Service;
@@ -36,6 +36,7 @@ pub fn service(
         epoch: split.epoch,
         changed_at: service.changed_at,
         lock: desired.service(name).and_then(|state| state.lock.clone()),
+        rollout: control.rollout(name).as_ref().map(RolloutStatus::of),
         variants: PerVariant::from_fn(|variant| {
             let seen = Seen {
                 window: &windows[variant],

@@ -31,6 +31,7 @@ fn service(index: usize) -> ServiceStatus {
         epoch: 3,
         changed_at: 41,
         lock: None,
+        rollout: None,
         variants: PerVariant { blue: variant(Variant::Blue), green: variant(Variant::Green) },
         drift: Vec::new(),
     }

@@ -3,12 +3,22 @@
 //! Shares travel as people write them (`"25%"`), times as RFC 3339, durations in the unit their name ends in.
 //! Every answer that is not 2xx is a [`Problem`].
 
+mod rollout;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::traffic::{By, Lock, PerVariant, Role, Variant, Weight};
+
+pub use self::rollout::{
+    ActRequest, Compiled, Cut, FailureSample, FailureStory, Failures, FreezeRequest, Group, PLAN_BYTES_MAX,
+    PlanFile, PlanRequest, ReadingRequest, RolloutChange, RolloutStatus, SignalRequest, StartRequest,
+};
+/// `GET /v1/services/NAME/rollout`, also of a rollout that has ended, and `GET /v1/rollouts`: an array of those that have
+/// not.
+pub use crate::rollout::View as RolloutView;
 
 /// The header that makes a repeated request have one effect: any text up to 128 bytes.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -20,6 +30,9 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub struct ShiftRequest {
     /// The candidate's weight by service, as text: `"25%"`.
     pub services: BTreeMap<String, String>,
+    /// Also up while a rollout drives a service: that ends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
     /// Why; for the audit log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -99,7 +112,7 @@ pub struct Changed {
 }
 
 /// What became of one service.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ServiceChange {
     /// The service.
     pub service: String,
@@ -120,6 +133,9 @@ pub struct ServiceChange {
     /// The candidate's version, after a deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Its rollout, after something was done to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutChange>,
 }
 
 /// Why something was not done.
@@ -222,6 +238,9 @@ pub struct ServiceStatus {
     /// The lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+    /// Its rollout, also one that has ended. A manual shift has one, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// Both variants.
     pub variants: PerVariant<VariantStatus>,
     /// Where the configuration file and what is in force differ, one sentence each.
