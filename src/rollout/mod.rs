@@ -27,6 +27,7 @@ mod windows;
 
 pub use act::{Act, Circumstances, Effect, Refusal, Step, Verb};
 pub use evidence::{Count, Evidence, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
+pub use judge::foresight::{Foresight, foresee};
 pub use judge::{Finding, Judge, Moment};
 pub use machine::{Ending, Guard, GuardMode, Phase, Rollout, Stop, Tick, Waiting};
 pub use per_role::PerRole;
