@@ -11,6 +11,7 @@ mod figures;
 mod look;
 mod order;
 mod paint;
+mod simulate;
 mod start;
 pub mod status;
 mod steer;
@@ -67,6 +68,7 @@ fn obey(verb: Verb, demo: fn(u16) -> Result<(), Failure>, out: &mut dyn Write) -
         Verb::Reload(order) => steer::reload(order, out),
         Verb::Healthcheck(order) => look::healthcheck(order, out),
         Verb::Override(order) => steer::tester(order, out),
+        Verb::Simulate(order) => simulate::simulate(&order, out),
     }
 }
 
