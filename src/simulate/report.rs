@@ -179,9 +179,11 @@ impl Tally {
             |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |value| format!("{value:.0}"));
         let (median, p95) = (self.quantile(0.5), self.quantile(0.95));
         let holds = |at: f64, limit: f64| {
-            // With few runs the quantile that is certainly below has to be.
-            let at = if self.outcomes.len() < RUNS { at - 3.0 * self.error_of(at) } else { at };
-            self.quantile(at.max(0.0)).is_some_and(|value| value <= limit)
+            if self.outcomes.len() >= RUNS {
+                return self.quantile(at).is_some_and(|value| value <= limit);
+            }
+            let within = self.count(|outcome| outcome.requests.is_some_and(|requests| requests <= limit));
+            at_most_chance(within, self.outcomes.len(), at) > SURE
         };
         Figure {
             name,

@@ -19,7 +19,7 @@ const BURST_MEAN: f64 = 2.47;
 const SIGMA: f64 = 0.5;
 /// c of the standard latency gate.
 const TOLERATED: f64 = 1.2;
-/// A worker wakes the guard after so many failures in a row.
+/// A worker wakes the guard after so many failures in a row, and again after as many more.
 const WAKES: u64 = 5;
 
 /// A cell's traffic, second by second.
@@ -30,6 +30,7 @@ pub(super) struct Traffic<'a> {
     /// When requests time out, how many of each variant, and under which weight they were assigned.
     late: VecDeque<(f64, PerRole<u64>, f64)>,
     visitors: u64,
+    in_a_row: u64,
     /// The second of the minute, and the length, of each variant's stall.
     stalls: PerRole<(u64, f64)>,
 }
@@ -47,7 +48,7 @@ impl<'a> Traffic<'a> {
         let mut chance = Chance::new(seed);
         let mut stall = || (chance.below(60), 0.2 + 0.3 * chance.uniform());
         let stalls = PerRole { stable: stall(), candidate: stall() };
-        Self { cell, chance, late: VecDeque::new(), visitors: 0, stalls }
+        Self { cell, chance, late: VecDeque::new(), visitors: 0, in_a_row: 0, stalls }
     }
 
     /// The candidate's share at a time of a stage's weight.
@@ -115,13 +116,14 @@ impl<'a> Traffic<'a> {
         }
     }
 
-    /// Until five requests of a dead candidate have arrived, if that is sooner.
+    /// Until the failures of a dead candidate wake the guard, if that is sooner.
     fn until_woken(&mut self, share: f64, length_s: f64) -> (f64, Option<u64>) {
         let mean = 1.0 / (self.cell.rate * share);
         let (mut at, mut arrived) = (self.chance.exponential(mean), 0);
         while at < length_s {
             arrived += 1;
-            if arrived == WAKES {
+            self.in_a_row += 1;
+            if self.in_a_row.is_multiple_of(WAKES) {
                 return (at, Some(arrived));
             }
             at += self.chance.exponential(mean);
@@ -155,11 +157,11 @@ impl<'a> Traffic<'a> {
     fn evidence(&mut self, at_s: f64, worse: Option<Worse>, stable: Part, candidate: Part) -> Evidence {
         let mut candidate = candidate;
         let sticks = self.cell.shape == Shape::StickyClient;
+        self.visitors += if sticks { candidate.events } else { 0 };
         if sticks && (at_s as u64).is_multiple_of(WINDOW_S) {
-            self.visitors += u64::from(self.visitors == 0);
+            self.visitors += u64::from(at_s < WINDOW_S as f64);
             candidate = candidate.plus(Part { units: 1, events: 1, half: 0 });
         }
-        self.visitors += candidate.events.min(if sticks { u64::MAX } else { 0 });
         let count = |part: Part| Count { units: part.units, events: part.events };
         let mut stratum = StratumEvidence {
             errors: PerRole { stable: count(stable), candidate: count(candidate) },

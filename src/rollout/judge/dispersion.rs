@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 
 /// Expected events that are worth as much as what is assumed before anything is seen.
 const PRIOR: f64 = 20.0;
-/// Before anything is seen, halves are taken to vary this many times as much as by chance.
-const HALVES_AT_FIRST: f64 = 1.3;
 /// What was seen counts half after this long.
 const HALF_LIFE_S: f64 = 600.0;
 
@@ -58,7 +56,7 @@ impl Ticks {
 
     /// φ: at least 1.
     pub(super) fn spread(&self) -> f64 {
-        ((PRIOR + self.varied) / (PRIOR + self.expected)).max(1.0)
+        beyond_chance(self.varied, self.expected)
     }
 }
 
@@ -72,8 +70,14 @@ impl Halves {
 
     /// φ: at least 1.
     pub(super) fn spread(&self) -> f64 {
-        ((PRIOR * HALVES_AT_FIRST + self.varied) / (PRIOR + self.events)).max(1.0)
+        beyond_chance(self.varied, self.events)
     }
+}
+
+/// How many times as much as expected, less the error that this estimate itself has.
+fn beyond_chance(varied: f64, expected: f64) -> f64 {
+    let expected = PRIOR + expected;
+    ((PRIOR + varied) / expected - libm::sqrt(2.0 / expected)).max(1.0)
 }
 
 #[cfg(test)]

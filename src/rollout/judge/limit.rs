@@ -16,6 +16,8 @@ use super::mixture::{ABOVE, Mixture, against_limit};
 
 /// Evidence of stable being over the limit that acquits the candidate.
 const LOUD: f64 = 20.0;
+/// Stake with which both begin anew.
+const AFTERWARDS: f64 = 0.3;
 const MINUTE_S: f64 = 60.0;
 
 /// Both variants against the limit.
@@ -23,7 +25,6 @@ const MINUTE_S: f64 = 60.0;
 pub(super) struct Limit {
     candidate: Mixture,
     stable: Mixture,
-    stake: f64,
     incident: bool,
     /// Stable's units and events in this minute of armed time.
     minute: (f64, f64, f64),
@@ -36,7 +37,6 @@ impl Limit {
         Self {
             candidate: Mixture::new(ABOVE.len(), stake),
             stable: Mixture::new(ABOVE.len(), stake),
-            stake,
             incident: false,
             minute: (0.0, 0.0, 0.0),
             minutes: (0, 0),
@@ -106,7 +106,7 @@ impl Limit {
             (true, true) => {}
             (true, false) => {
                 let minutes = self.minutes;
-                *self = Self { minutes, ..Self::new(self.stake) };
+                *self = Self { minutes, ..Self::new(AFTERWARDS) };
             }
             (false, _) => {
                 self.minutes.0 += 1;

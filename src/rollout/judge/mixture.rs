@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 pub(super) const STAKE_MAX: f64 = 1e12;
 
 /// How many times as often as tolerated, for events that speak against the candidate.
-pub(super) const WORSE: [f64; 8] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
+pub(super) const WORSE: [f64; 7] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0];
 /// The same, for successes, whose absence speaks against it.
 pub(super) const FEWER: [f64; 5] = [0.8, 0.65, 0.5, 0.3, 0.1];
-/// The same, for successes of a candidate that hardly works at all.
+/// The same, for successes of a candidate that hardly works at all, and for the failures that it then has.
 pub(super) const BROKEN: [f64; 3] = [0.5, 0.2, 0.05];
+pub(super) const BREAKING: [f64; 3] = [3.0, 5.0, 10.0];
 /// How many times the limit a share may be.
 pub(super) const ABOVE: [f64; 6] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0];
 /// How many times the floor a share may be that is below it.
@@ -128,12 +129,10 @@ pub(super) fn against_limit(
     }
 }
 
-/// The part of the endless stake that is placed until `hours` of armed time, 0 to 1: in hour h = 1, 2, … evenly
-/// 1/(h(h + 1)). So there is always new stake, and a regression that begins late finds a fresh bet.
+/// The part of the endless stake that is placed until `hours` of armed time, 0 to 1. It thins out so slowly that there
+/// is always new stake, and a regression that begins after ten hours finds a fresh bet.
 pub(super) fn placed(hours: f64) -> f64 {
-    let whole = libm::floor(hours.max(0.0));
-    let within = hours.max(0.0) - whole;
-    1.0 - 1.0 / (whole + 1.0) + within / ((whole + 1.0) * (whole + 2.0))
+    1.0 - 1.0 / libm::sqrt(hours.max(0.0) + 1.0)
 }
 
 #[cfg(test)]
@@ -144,10 +143,10 @@ mod tests {
 
     #[test]
     fn the_endless_stake_never_reaches_its_whole() {
-        for (hours, expected) in [(0.0, 0.0), (1.0, 0.5), (1.5, 0.5 + 0.5 / 6.0), (2.0, 2.0 / 3.0)] {
+        for (hours, expected) in [(-1.0, 0.0), (0.0, 0.0), (3.0, 0.5), (15.0, 0.75)] {
             assert!((placed(hours) - expected).abs() < 1e-12, "{hours}");
         }
-        assert!(placed(1e9) < 1.0 + 1e-12);
+        assert!(placed(1e9) < 1.0);
     }
 
     #[test]

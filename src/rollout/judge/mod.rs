@@ -6,8 +6,8 @@
 //! so outages, time of day and changing weights cancel out.
 //!
 //! - *errors*: failures that fall on the candidate too often, and (what matters at high weights, where stable has few
-//!   requests) successes that fall on stable too often. During the warm-up of a stage the same bets are made against
-//!   a much larger tolerance.
+//!   requests) successes that fall on stable too often. During the warm-up of a stage only the boldest bets are
+//!   made, against a much larger tolerance; the others rest and keep their stake.
 //! - *errors-limit*: see [`limit`].
 //! - *client-errors, latency, business*: likewise; they rest during the warm-up.
 //! - *metrics, health, signals*: no statistics; outside the false-rollback budget.
@@ -18,7 +18,7 @@
 //! One cause is no proof: it takes three visitors, or where visitors are not known [`EVENTS_MIN`] events, because
 //! a single client that repeats itself makes a burst of about five.
 //!
-//! New stake is placed at the start (0.4), with each stage (0.4 in all) and for ever (0.2 in all), so that
+//! New stake is placed at the start (0.4), with each stage (0.2 in all) and for ever (0.4 in all), so that
 //! a regression that begins late is noticed nearly as fast. A tick without judged traffic changes no stake; what would
 //! have been placed in it is placed with the next one.
 
@@ -42,10 +42,10 @@ use serde::{Deserialize, Serialize};
 use self::budget::Budget;
 use self::dispersion::{Halves, Ticks};
 use self::limit::Limit;
-use self::mixture::{BROKEN, FEWER, Mixture, Placing, UNEVEN, WORSE, placed};
+use self::mixture::{BREAKING, BROKEN, FEWER, Mixture, Placing, UNEVEN, WORSE, placed};
 use self::permission::Permission;
 use self::sources::Source;
-use super::evidence::{Count, Evidence, QUANTILES, StratumEvidence};
+use super::evidence::{Count, Evidence, QUANTILES, Stratum, StratumEvidence};
 use super::plan::{Gates, Plan};
 use super::verdict::{Failure, GateReading, Wait};
 use super::{PerRole, Stage};
@@ -60,9 +60,10 @@ const VISITORS_MIN: u64 = 3;
 const EVENTS_MIN: u64 = 6;
 /// Stake at the start, with all stages together, and for ever.
 const AT_START: f64 = 0.4;
-const WITH_STAGES: f64 = 0.4;
-const FOR_EVER: f64 = 0.2;
-/// The part of the errors gate that bets on successes.
+const WITH_STAGES: f64 = 0.2;
+const FOR_EVER: f64 = 0.4;
+/// The part of the errors gate that bets on successes and failures together. Both factors win nothing on average
+/// whatever the other does, because requests fail one by one, so their product does not either.
 const ON_SUCCESSES: f64 = 0.2;
 /// A candidate that succeeds less than this many times as often as stable is broken, whatever ratio of failures is
 /// tolerated; during the warm-up the second.
@@ -70,6 +71,8 @@ const BROKEN_BELOW: (f64, f64) = (0.5, 0.2);
 /// What is tolerated during the warm-up.
 const WARMUP_RATIO: f64 = 5.0;
 const WARMUP_LIMIT: f64 = 0.25;
+/// Bets of [`WORSE`] from here on are made during the warm-up.
+const BOLD: usize = 5;
 /// What a single tick of stable's failures may add to their dispersion, in times of what is expected.
 const TICK_BOUND: f64 = 16.0;
 /// Without a candidate request for so long there is no traffic.
@@ -128,6 +131,9 @@ pub struct Judge {
     counts: Vec<PerRole<Count>>,
     /// Likewise the candidate's events since the rollout began; of business its units.
     witnesses: Vec<u64>,
+    /// Of the candidate's failures those of visitors, and those that were drawn.
+    repeated: u64,
+    drawn: u64,
     /// All candidate requests since the stage began.
     requests: u64,
     idle_ms: u64,
@@ -167,26 +173,28 @@ impl Judge {
         for ((own, share), has) in shares.iter_mut().zip(SHARES).zip(configured) {
             *own = if has { share / whole } else { 0.0 };
         }
-        let first = AT_START + if plan.stages.len() <= 1 { WITH_STAGES } else { 0.0 };
+        let due = AT_START + if plan.stages.len() <= 1 { WITH_STAGES } else { 0.0 };
         Self {
             shares,
             stage: 0,
             furthest: 0,
             seen_s: 0.0,
-            due: 0.0,
-            errors: Mixture::new(WORSE.len(), first),
-            broken: Mixture::new(BROKEN.len(), first),
-            worse: Mixture::new(WORSE.len(), first),
-            limit: Limit::new(first),
-            client_errors: Mixture::new(WORSE.len(), first),
-            slow: vec![Mixture::new(WORSE.len(), first); QUANTILES.len()],
-            business: Mixture::new(FEWER.len(), first),
-            uneven: Mixture::new(UNEVEN.len(), first),
+            due,
+            errors: Mixture::new(WORSE.len(), 0.0),
+            broken: Mixture::new(BROKEN.len(), 0.0),
+            worse: Mixture::new(WORSE.len(), 0.0),
+            limit: Limit::new(0.0),
+            client_errors: Mixture::new(WORSE.len(), 0.0),
+            slow: vec![Mixture::new(WORSE.len(), 0.0); QUANTILES.len()],
+            business: Mixture::new(FEWER.len(), 0.0),
+            uneven: Mixture::new(UNEVEN.len(), 0.0),
             halves: Halves::default(),
             ticks: vec![Ticks::default(); COUNTED],
             permission: Permission::new(),
             counts: vec![PerRole::default(); COUNTED],
             witnesses: vec![0; COUNTED],
+            repeated: 0,
+            drawn: 0,
             requests: 0,
             idle_ms: 0,
             unhealthy_ms: 0,
@@ -242,6 +250,15 @@ impl Judge {
         self.halves.spread().max(ticks)
     }
 
+    /// How many failures each failed visitor of the candidate had, on average: one client that fails for ever, once
+    /// in each window, is one witness.
+    fn repetition(&self, visitors: Option<u64>) -> f64 {
+        match visitors {
+            Some(visitors) if visitors > 0 => (self.repeated as f64 / visitors as f64).clamp(1.0, 1e6),
+            Some(_) | None => 1.0,
+        }
+    }
+
     fn enter(&mut self, plan: &Plan, stage: usize) {
         if stage == self.stage {
             return;
@@ -262,7 +279,8 @@ impl Judge {
         let now_s = moment.armed.as_secs_f64().max(self.seen_s);
         let elapsed_s = now_s - self.seen_s;
         let is_warm = moment.in_stage.saturating_sub(moment.elapsed) >= plan.warmup;
-        self.place(now_s);
+        let warmup_s = if is_warm { 0.0 } else { plan.warmup.saturating_sub(moment.in_stage).as_secs_f64() };
+        self.place(now_s, warmup_s);
         let spreads: Vec<f64> = self.ticks.iter().map(Ticks::spread).collect();
         let spread_of = |list: usize| spreads.get(list).copied().unwrap_or(1.0);
         self.compare_errors(plan, stage, is_warm, now_s, evidence);
@@ -287,10 +305,14 @@ impl Judge {
         self.seen_s = now_s;
     }
 
-    /// Places the stake that is due.
-    fn place(&mut self, now_s: f64) {
-        let stake = self.due + FOR_EVER * (placed(now_s / 3600.0) - placed(self.seen_s / 3600.0));
-        self.due = 0.0;
+    /// Places the stake that is due, evenly over what is left of the warm-up: a bold bet on a candidate that
+    /// dies in the middle of it has lost all stake from before.
+    fn place(&mut self, now_s: f64, warmup_s: f64) {
+        let elapsed_s = now_s - self.seen_s;
+        let part = if warmup_s > 0.0 { elapsed_s / (elapsed_s + warmup_s) } else { 1.0 };
+        let now = self.due * part;
+        self.due -= now;
+        let stake = now + FOR_EVER * (placed(now_s / 3600.0) - placed(self.seen_s / 3600.0));
         let single = [
             &mut self.errors,
             &mut self.broken,
@@ -308,7 +330,12 @@ impl Judge {
     fn compare_errors(&mut self, plan: &Plan, stage: &Stage, is_warm: bool, now_s: f64, evidence: &Evidence) {
         let gates = stage.gates.as_ref().unwrap_or(&plan.gates);
         let lists = &evidence.strata;
-        let spread = self.errors_spread();
+        for (stratum, kind) in lists.iter().zip(Stratum::ALL) {
+            let events = stratum.errors.candidate.events;
+            let sum = if kind == Stratum::Draw { &mut self.drawn } else { &mut self.repeated };
+            *sum = sum.saturating_add(events);
+        }
+        let spread = self.errors_spread().max(self.repetition(evidence.failed_visitors));
         let mut uneven = [0.0; UNEVEN.len()];
         for stratum in lists {
             let (units, events) = numbers(stratum.errors.stable);
@@ -322,10 +349,22 @@ impl Judge {
         let Some(gate) = &gates.errors else { return };
         let at_least = if is_warm { 1.0 } else { WARMUP_RATIO };
         let failures = |s: &StratumEvidence| s.errors;
-        self.errors.grow(&growth(lists, failures, gate.ratio.max(at_least), &WORSE, spread));
-        self.worse.grow(&growth(lists, failures, at_least, &WORSE, spread));
+        let mut errors = growth(lists, failures, gate.ratio.max(at_least), &WORSE, spread);
+        let mut worse = growth(lists, failures, at_least, &WORSE, spread);
+        if !is_warm {
+            errors.iter_mut().chain(&mut worse).enumerate().for_each(|(at, growth)| {
+                if at % WORSE.len() < BOLD {
+                    *growth = 0.0;
+                }
+            });
+        }
+        self.errors.grow(&errors);
+        self.worse.grow(&worse);
         let broken_below = if is_warm { BROKEN_BELOW.0 } else { BROKEN_BELOW.1 };
-        self.broken.grow(&growth(lists, |s| rest(s.errors), broken_below, &BROKEN, spread));
+        let mut broken = growth(lists, |s| rest(s.errors), broken_below, &BROKEN, spread);
+        let breaking = growth(lists, failures, gate.ratio.max(at_least), &BREAKING, spread);
+        broken.iter_mut().zip(breaking).for_each(|(growth, more)| *growth += more);
+        self.broken.grow(&broken);
 
         let candidate = sum(lists, |s| s.errors.candidate);
         let stable = sum(lists, |s| s.errors.stable);

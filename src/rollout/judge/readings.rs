@@ -108,8 +108,9 @@ impl Judge {
         let largest = lists.iter().map(|list| list.share * list.evidence).fold(0.0, f64::max);
         let visitors = evidence.failed_visitors;
         let mut failures = Vec::new();
+        // What was drawn has no visitors that could be told apart.
         let blames_failures = |witnesses: u64| match visitors {
-            Some(visitors) => visitors >= VISITORS_MIN,
+            Some(visitors) => visitors >= VISITORS_MIN || self.drawn >= EVENTS_MIN,
             None => witnesses >= EVENTS_MIN,
         };
         for list in lists {
