@@ -13,7 +13,10 @@ use crate::rollout::plan::{Hold, Plan, Stage};
 use crate::traffic::Weight;
 
 /// Ratios that are tried.
-const RATIOS: [f64; 13] = [1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 1000.0];
+const RATIOS: [f64; 16] =
+    [1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0];
+/// A stable that fails less is taken to fail this much where ratios are formed.
+const FAILING_MIN: f64 = 1e-4;
 /// Standard deviations for four in five.
 const FOUR_IN_FIVE: f64 = 0.84;
 /// And for nearly always.
@@ -92,7 +95,7 @@ impl Sight<'_> {
         let part = Judge::new(self.plan).shares.get(ERRORS).copied().unwrap_or(1.0);
         let stake = (AT_START + WITH_STAGES) / 2.0 * (1.0 - ON_SUCCESSES) / WORSE.len() as f64 * part;
         let needed = libm::log(1.25 / self.plan.false_rollback.max(1e-9) / stake.max(1e-9));
-        let failing = self.failing.clamp(1e-6, 0.999);
+        let failing = self.failing.clamp(FAILING_MIN, 0.999);
         let units = self.rate * share * judged_s;
         let most = 1.0 / failing;
         RATIOS.into_iter().filter(|ratio| *ratio <= most * 1.01).find(|ratio| {
@@ -152,9 +155,13 @@ impl Sight<'_> {
             return format!("{what} compares no failures");
         }
         let sees = match notices {
-            Some(ratio) if ratio <= GOOD_ENOUGH => format!("sees {} × or worse", number(ratio)),
+            Some(ratio) if ratio <= GOOD_ENOUGH => format!("sees {} or worse", self.worse(ratio)),
             Some(ratio) => {
-                format!("sees only {} × or worse{}", number(ratio), self.better(stage, Some(ratio), judged_s))
+                format!(
+                    "sees only {} or worse{}",
+                    self.worse(ratio),
+                    self.better(stage, Some(ratio), judged_s)
+                )
             }
             None => format!("sees no regression of failures{}", self.better(stage, None, judged_s)),
         };
@@ -168,6 +175,15 @@ impl Sight<'_> {
         format!("{what} {sees}{decides}")
     }
 
+    /// `3 ×`, or a share where stable hardly fails.
+    fn worse(&self, ratio: f64) -> String {
+        if self.failing >= FAILING_MIN {
+            format!("{} ×", number(ratio))
+        } else {
+            format!("{} % failures", number(ratio * FAILING_MIN * 100.0))
+        }
+    }
+
     /// `; 5 % would see 3 ×`.
     fn better(&self, stage: &Stage, than: Option<f64>, judged_s: f64) -> String {
         PROPOSALS
@@ -177,7 +193,7 @@ impl Sight<'_> {
             .filter_map(|weight| Some((weight, self.notices(weight.ratio(), judged_s)?)))
             .find(|(_, ratio)| than.is_none_or(|than| *ratio <= than / 2.0))
             .map_or_else(String::new, |(weight, ratio)| {
-                format!("; {} would see {} ×", written(weight), number(ratio))
+                format!("; {} would see {}", written(weight), self.worse(ratio))
             })
     }
 }

@@ -342,7 +342,7 @@ fn a_plan_is_told_what_it_could_notice() {
         20.0,
         0.0,
         false,
-        "1 % for 15 min at 20 req/s sees only 1000 × or worse; a good candidate needs about 71 min to be permitted",
+        "1 % for 15 min at 20 req/s sees only 5 % failures or worse; 5 % would see 1 % failures; a good candidate needs about 73 min to be permitted",
     );
     check(100, 20.0, 0.01, true, "100 % for 15 min at 20 req/s compares no failures");
 }
