@@ -209,8 +209,8 @@ fn number(value: f64) -> String {
 fn lasting(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..60 => format!("{seconds} s"),
-        seconds @ 60..7_200 => format!("{} min", (seconds + 59) / 60),
-        seconds @ 7_200..172_800 => format!("{} h", (seconds + 3_599) / 3_600),
-        seconds => format!("{} days", (seconds + 86_399) / 86_400),
+        seconds @ 60..7_200 => format!("{} min", seconds.div_ceil(60)),
+        seconds @ 7_200..172_800 => format!("{} h", seconds.div_ceil(3_600)),
+        seconds => format!("{} days", seconds.div_ceil(86_400)),
     }
 }

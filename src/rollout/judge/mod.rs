@@ -18,7 +18,7 @@
 //! One cause is no proof: it takes three visitors, or where visitors are not known [`EVENTS_MIN`] events, because
 //! a single client that repeats itself makes a burst of about five.
 //!
-//! New stake is placed at the start (0.4), with each stage (0.2 in all) and for ever (0.4 in all), so that
+//! New stake is placed at the start (0.2), with each stage (0.15 in all) and for ever (0.65 in all), so that
 //! a regression that begins late is noticed nearly as fast. A tick without judged traffic changes no stake; what would
 //! have been placed in it is placed with the next one.
 
@@ -59,15 +59,18 @@ const VISITORS_MIN: u64 = 3;
 /// How many events it takes where visitors are not known.
 const EVENTS_MIN: u64 = 6;
 /// Stake at the start, with all stages together, and for ever.
-const AT_START: f64 = 0.4;
-const WITH_STAGES: f64 = 0.2;
-const FOR_EVER: f64 = 0.4;
+const AT_START: f64 = 0.2;
+const WITH_STAGES: f64 = 0.15;
+const FOR_EVER: f64 = 0.65;
 /// The part of the errors gate that bets on successes and failures together. Both factors win nothing on average
 /// whatever the other does, because requests fail one by one, so their product does not either.
 const ON_SUCCESSES: f64 = 0.2;
 /// A candidate that succeeds less than this many times as often as stable is broken, whatever ratio of failures is
-/// tolerated; during the warm-up the second.
-const BROKEN_BELOW: (f64, f64) = (0.5, 0.2);
+/// tolerated; also during the warm-up.
+const BROKEN_BELOW: f64 = 0.5;
+/// Of the candidate's failures in one tick so many count, and as many times what stable's share would make of its
+/// units: leaving failures out is always safe, and one burst is one cause.
+const BURST: (f64, f64) = (10.0, 3.0);
 /// What is tolerated during the warm-up.
 const WARMUP_RATIO: f64 = 5.0;
 const WARMUP_LIMIT: f64 = 0.25;
@@ -348,7 +351,13 @@ impl Judge {
         self.uneven.grow(&uneven);
         let Some(gate) = &gates.errors else { return };
         let at_least = if is_warm { 1.0 } else { WARMUP_RATIO };
-        let failures = |s: &StratumEvidence| s.errors;
+        let usual = self.ticks.first().and_then(Ticks::share).unwrap_or(0.0);
+        let failures = |s: &StratumEvidence| {
+            let mut errors = s.errors;
+            let most = BURST.0 + BURST.1 * usual * numbers(errors.candidate).0;
+            errors.candidate.events = errors.candidate.events.min(most as u64);
+            errors
+        };
         let mut errors = growth(lists, failures, gate.ratio.max(at_least), &WORSE, spread);
         let mut worse = growth(lists, failures, at_least, &WORSE, spread);
         if !is_warm {
@@ -360,8 +369,7 @@ impl Judge {
         }
         self.errors.grow(&errors);
         self.worse.grow(&worse);
-        let broken_below = if is_warm { BROKEN_BELOW.0 } else { BROKEN_BELOW.1 };
-        let mut broken = growth(lists, |s| rest(s.errors), broken_below, &BROKEN, spread);
+        let mut broken = growth(lists, |s| rest(s.errors), BROKEN_BELOW, &BROKEN, spread);
         let breaking = growth(lists, failures, gate.ratio.max(at_least), &BREAKING, spread);
         broken.iter_mut().zip(breaking).for_each(|(growth, more)| *growth += more);
         self.broken.grow(&broken);

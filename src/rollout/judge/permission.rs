@@ -78,8 +78,8 @@ impl Permission {
 pub(super) fn tolerated(stage: &Stage) -> f64 {
     stage.tolerate.unwrap_or(match stage.weight.millipercent() {
         ..=1_000 => 10.0,
-        ..=5_000 => 5.0,
-        ..=25_000 => 3.0,
+        1_001..=5_000 => 5.0,
+        5_001..=25_000 => 3.0,
         _ => 2.0,
     })
 }
