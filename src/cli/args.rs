@@ -66,6 +66,24 @@ pub(super) enum Verb {
     Healthcheck(Healthcheck),
     /// Make a cookie that sends a tester to a variant
     Override(Override),
+    /// Show how often gates are wrong, and how quick, on simulated traffic
+    Simulate(Simulate),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    /// Where chance begins; the same seed gives the same figures
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) seed: u64,
+    /// Runs of each kind of traffic, 1 to 1000000
+    #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) runs: u32,
+    /// Fewer runs, done within seconds: a target is missed only if that cannot be chance
+    #[arg(long, conflicts_with = "runs")]
+    pub(super) quick: bool,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// How a running daemon is reached.

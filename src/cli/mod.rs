@@ -12,6 +12,7 @@ mod look;
 mod order;
 mod paint;
 mod rollout;
+mod simulate;
 mod start;
 pub mod status;
 mod steer;
@@ -74,6 +75,7 @@ fn obey(verb: Verb, demo: fn(u16) -> Result<(), Failure>, out: &mut dyn Write) -
         Verb::Reload(order) => steer::reload(order, out),
         Verb::Healthcheck(order) => look::healthcheck(order, out),
         Verb::Override(order) => steer::tester(order, out),
+        Verb::Simulate(order) => simulate::simulate(&order, out),
     }
 }
 

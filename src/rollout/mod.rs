@@ -35,6 +35,7 @@ mod windows;
 pub use act::{Act, Circumstances, Effect, Refusal, Shift, Step, Verb};
 pub use evidence::{Count, Evidence, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
 pub use guard::{Guard, News, TICK_COUNTED_MAX, Tick, Told, Until, Waiting};
+pub use judge::foresight::{Foresight, foresee};
 pub use judge::{Finding, Judge, Moment};
 pub use machine::{Ending, GuardMode, Moving, Phase, Rollout, Stop};
 pub use per_role::PerRole;

@@ -234,7 +234,8 @@ mod tests {
             let (method, path) = text.split_once(' ').unwrap();
             (method.to_owned(), path.to_owned())
         };
-        Remembered { failures, sample: sample.iter().map(|(text, count)| (route(text), *count)).collect() }
+        let sample = sample.iter().map(|(text, count)| (route(text), *count)).collect();
+        Remembered { failures, sample, skipped: 0 }
     }
 
     fn counted(requests: u64, failures: u64) -> Counted {

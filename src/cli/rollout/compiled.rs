@@ -9,7 +9,7 @@ use crate::cli::figures;
 use crate::cli::paint::{Line, Span, Style};
 use crate::rollout::{
     Compare, Gates, Hold, MetricGate, MetricSource, OnFail, OnInconclusive, Plan, Stage, Window, Windows,
-    span,
+    foresee, span,
 };
 
 /// The whole plan in lines.
@@ -49,20 +49,8 @@ pub(super) fn told(compiled: &Compiled, width: usize, color: bool) -> String {
 /// What each stage could notice at the live rate, one sentence each.
 fn noticed(compiled: &Compiled) -> Vec<String> {
     let Some(rate) = compiled.rate.filter(|rate| *rate > 0.0) else { return Vec::new() };
-    let seen = |stage: &Stage| match &stage.hold {
-        Hold::For(hold) => {
-            let requests = (rate * stage.weight.ratio() * hold.as_secs_f64()).round() as u64;
-            Some(format!(
-                "  {} for {} at {} requests/s: about {} requests of the candidate",
-                figures::share(stage.weight),
-                span(*hold),
-                figures::rate(rate),
-                figures::count(requests),
-            ))
-        }
-        Hold::Until { .. } | Hold::Endless => None,
-    };
-    compiled.plan.stages.iter().filter_map(seen).collect()
+    let failing = compiled.failure_ratio.unwrap_or(0.0);
+    foresee(&compiled.plan, rate, failing).iter().map(|stage| format!("  {}", stage.sentence)).collect()
 }
 
 fn stages(plan: &Plan) -> Vec<Line> {

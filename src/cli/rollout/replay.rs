@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::rollout::{Circumstances, Evidence, Guard, Hold, Plan, Recorder, Rollout, Stage};
+    use crate::rollout::{Circumstances, Evidence, Guard, Hold, Plan, Rollout, Stage};
     use crate::traffic::Weight;
 
     /// A record of three minutes, as it is written.
@@ -88,13 +88,12 @@ mod tests {
         let (service, begin) = ("shop".to_owned(), Box::new(rollout.clone()));
         let mut lines =
             vec![Line::Begin { service, at: at(0), rollout: begin, guard: Box::new(guard.clone()) }];
-        let mut recorder = Recorder::default();
         for second in 1..=180 {
             let evidence = Evidence { candidate_healthy: true, ..Evidence::default() };
-            let tick = guard.tick(&rollout, at(second), Duration::from_secs(1), &evidence);
-            lines.extend(recorder.tick(at(second), Duration::from_secs(1), evidence, tick));
+            let tick = Box::new(guard.tick(&rollout, at(second), Duration::from_secs(1), &evidence));
+            let evidence = Box::new(evidence);
+            lines.push(Line::Tick { at: at(second), evidence, elapsed_ms: 1000, tick });
         }
-        lines.extend(recorder.flush());
         lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect()
     }
 
