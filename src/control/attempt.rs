@@ -8,10 +8,11 @@ use super::change::{self, Applied, Change, Delta, Direction, Refusal, Selection,
 use super::commit::{CommitError, Committed, Control, IdempotencyKey, REBASES_MAX, Who};
 use super::desired::{Answer, Desired};
 use super::live::{Live, Mark};
+use super::recovery::is_kept;
 use super::saver::Ticket;
 use crate::clock;
 use crate::store::AuditEntry;
-use crate::traffic::{Cause, Weight};
+use crate::traffic::{Cause, Variant, Weight};
 
 /// How long a change toward stable waits for the disk before it is acknowledged without.
 const SAFE_WAIT: Duration = Duration::from_secs(1);
@@ -72,7 +73,11 @@ impl Attempt {
         let live_after = self.put_in_force(&mut live, desired.clone(), &applied.changes, stamp.generation);
         // Given to the savers before anybody else can change anything: what is newest is written last.
         let ticket = self.control.save(desired.clone());
-        let kills = matches!(self.change, Change::Kill(_)).then(|| self.control.save_kills(desired));
+        let locks = applied
+            .changes
+            .iter()
+            .any(|delta| delta.changed && delta.lock.as_ref().is_some_and(|lock| is_kept(lock.cause)));
+        let kills = locks.then(|| self.control.save_kills(desired));
         drop(live);
         let ticket = match kills {
             Some(kills) => either(kills, ticket),
@@ -242,9 +247,13 @@ impl Attempt {
         saver.is_saved() || (matches!(self.change, Change::Kill(_)) && saver.are_kills_saved())
     }
 
+    fn is_about_rollouts(&self) -> bool {
+        matches!(self.change, Change::Start { .. } | Change::Rollout { .. } | Change::Steps(_))
+    }
+
     fn record(&self, changes: &[Delta], stamp: &Stamp) {
         for delta in changes.iter().filter(|delta| delta.changed) {
-            self.control.record(AuditEntry {
+            let entry = AuditEntry {
                 time: stamp.time,
                 what: self.change.kind().to_owned(),
                 generation: stamp.generation,
@@ -254,7 +263,20 @@ impl Attempt {
                 from: Some(before(delta)),
                 to: Some(after(delta)),
                 reason: self.who.reason.clone(),
-            });
+            };
+            let Some(happened) = &delta.happened else {
+                self.control.record(entry);
+                continue;
+            };
+            if !self.is_about_rollouts() {
+                self.control.record(entry.clone());
+            }
+            let reason = match &self.who.reason {
+                Some(reason) => format!("{} ({reason})", happened.sentence),
+                None => happened.sentence.clone(),
+            };
+            let what = format!("rollout-{}", happened.what);
+            self.control.record(AuditEntry { what, reason: Some(reason), ..entry });
         }
     }
 }
@@ -291,11 +313,18 @@ fn either(one: Ticket, other: Ticket) -> Ticket {
 }
 
 fn before(delta: &Delta) -> String {
-    describe(delta, delta.from, delta.lock_before.as_ref().map(|lock| lock.cause))
+    let candidate = if delta.swapped { delta.candidate.other() } else { delta.candidate };
+    describe(candidate, delta.from, delta.lock_before.as_ref().map(|lock| lock.cause))
 }
 
 fn after(delta: &Delta) -> String {
-    let mut text = describe(delta, delta.to, delta.lock.as_ref().map(|lock| lock.cause));
+    let mut text = describe(delta.candidate, delta.to, delta.lock.as_ref().map(|lock| lock.cause));
+    if delta.swapped {
+        text.insert_str(0, &format!("{} stable, ", delta.candidate.other()));
+    }
+    if delta.frozen {
+        text.push_str(", frozen");
+    }
     if let Some(deployed) = &delta.deployed {
         let urls: Vec<_> = deployed.endpoints.iter().map(|endpoint| endpoint.url.to_string()).collect();
         text.push_str(&format!(" at {}", urls.join(", ")));
@@ -306,7 +335,7 @@ fn after(delta: &Delta) -> String {
     text
 }
 
-fn describe(delta: &Delta, weight: Weight, lock: Option<Cause>) -> String {
+fn describe(candidate: Variant, weight: Weight, lock: Option<Cause>) -> String {
     let lock = lock.map_or_else(String::new, |cause| format!(", locked ({cause})"));
-    format!("{} {weight}{lock}", delta.candidate)
+    format!("{candidate} {weight}{lock}")
 }

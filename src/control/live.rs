@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::change::Facts;
 use super::desired::{Desired, ServiceState};
 use super::settings::ServiceConfig;
+use crate::rollout::{Ending, Phase};
 use crate::routing::{Cut, Group, Matcher, Member, Service, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
@@ -150,19 +151,16 @@ impl Live {
     pub fn facts(&self, name: &str) -> Option<Facts> {
         let at = *self.index.get(name)?;
         let (config, service) = (&self.entries[at].config, &self.services[at]);
-        let stable = service.split.stable();
         Some(Facts {
-            recognition: config.recognition.clone(),
-            endpoints: PerVariant::from_fn(|variant| service.groups[variant].members().len()),
-            healthy: PerVariant::from_fn(|variant| service.groups[variant].is_healthy()),
-            stable_endpoints: service.groups[stable]
-                .members()
-                .iter()
-                .map(|member| EndpointSpec {
+            config: config.clone(),
+            specs: PerVariant::from_fn(|variant| {
+                let specs = service.groups[variant].members().iter().map(|member| EndpointSpec {
                     url: member.endpoint.url().clone(),
                     weight: member.endpoint.weight(),
-                })
-                .collect(),
+                });
+                specs.collect()
+            }),
+            healthy: PerVariant::from_fn(|variant| service.groups[variant].is_healthy()),
         })
     }
 
@@ -335,8 +333,15 @@ fn assemble(
     old: Option<&Service>,
 ) -> Service {
     let split = state.split();
+    // Streams that a rollback or a kill leaves behind on the candidate end after a while.
+    let rolled_back = || {
+        state.epoch == state.changed.generation
+            && state.rollout.as_ref().is_some_and(|rollout| {
+                matches!(rollout.phase, Phase::Ended { how: Ending::RolledBack { .. } })
+            })
+    };
     let cut = match old {
-        Some(old) if split.is_killed() && !old.split.is_killed() => {
+        Some(old) if (split.is_killed() && !old.split.is_killed()) || rolled_back() => {
             Some(Cut { variant: split.candidate, before: state.changed.generation })
         }
         Some(old) => old.cut,

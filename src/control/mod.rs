@@ -1,5 +1,6 @@
 //! The control plane: what should be, the one way to change it, and what makes it last.
 
+mod acts;
 mod attempt;
 mod change;
 mod checks;
@@ -8,15 +9,18 @@ mod desired;
 mod events;
 mod live;
 mod recovery;
+mod refusal;
 mod reload;
 mod rollouts;
 mod saver;
 mod settings;
 
-pub use change::{Applied, Change, Delta, Direction, Facts, Refusal, Selection, Stamp, apply};
+pub use change::{
+    Applied, Change, Delta, Direction, Facts, FoundStep, Happened, Refusal, Selection, Stamp, apply,
+};
 pub use checks::run_checks;
 pub use commit::{CommitError, Committed, Control, Disk, IdempotencyKey, Opened, StartError, Who};
-pub use desired::{Answer, Changed, Deployed, Desired, ServiceState};
+pub use desired::{Answer, Changed, Deployed, Desired, LastGood, ServiceState};
 pub use events::Events;
 pub use live::CheckKey;
 pub use recovery::{KillFile, Kills};

@@ -116,8 +116,8 @@ impl Control {
         next.add(configs.iter().map(|config| first_state(config, changed())));
         for config in configs {
             let Some(state) = next.service(&config.settings.name).cloned() else { continue };
-            if !state.weight.is_partial() && state.recognition != config.recognition {
-                let recognition = config.recognition.clone();
+            let recognition = state.recognised(&config.recognition);
+            if !state.weight.is_partial() && state.recognition != recognition {
                 next.replace(ServiceState { recognition, ..ServiceState::clone(&state) });
             }
         }
@@ -196,7 +196,7 @@ fn drift(state: &ServiceState, config: &ServiceConfig) -> Vec<String> {
             ));
         }
     }
-    if state.recognition != config.recognition {
+    if state.recognition != state.recognised(&config.recognition) {
         sentences.push("the split settings of the file wait until the weight is 0% or 100%".to_owned());
     }
     sentences

@@ -15,7 +15,7 @@ use crate::telemetry::Tallies;
 use crate::traffic::{By, Cause, Otherwise, PerVariant, Variant, Weight};
 use crate::upstream::{EndpointSpec, HealthSettings};
 
-fn config(name: &str) -> ServiceConfig {
+pub(super) fn config(name: &str) -> ServiceConfig {
     let endpoints = |place: &str| {
         let url = format!("http://{place}.{name}:80").parse().unwrap();
         vec![EndpointSpec { url, weight: 1 }]

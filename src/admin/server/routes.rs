@@ -512,7 +512,7 @@ fn undo(change: &Change, changes: &[Delta]) -> Option<String> {
         Change::Kill(_) => Some(format!("tidegate arm {} --note \"…\", then shift", names())),
         Change::Arm(_) => Some(format!("tidegate kill {}", names())),
         Change::Start { .. } => Some(format!("tidegate rollback {}", names())),
-        Change::Deploy { .. } | Change::Rollout { .. } | Change::Freeze { .. } => None,
+        Change::Deploy { .. } | Change::Rollout { .. } | Change::Steps(_) | Change::Freeze { .. } => None,
     }
 }
 
