@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
-use super::machine::{Guard, Rollout, Tick};
+use super::guard::{Guard, Tick};
+use super::machine::Rollout;
 use crate::clock::Timestamp;
 
 /// One line of a rollout's record. A record begins with a `Begin`.
