@@ -12,7 +12,9 @@ use divan::Bencher;
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tidegate::clock;
-use tidegate::control::{Change, Committed, Control, Disk, Events, Selection, ServiceConfig, Who};
+use tidegate::control::{
+    Change, Committed, Control, Disk, Events, EvidenceDisk, Selection, ServiceConfig, Who,
+};
 use tidegate::rollout::{Gates, GuardMode};
 use tidegate::routing::{Limits, Recognition, Route, ServiceSettings, Tell, Timeouts, WhenUnhealthy};
 use tidegate::store::{AuditLimits, Origin, Recovered, StateFolder};
@@ -73,7 +75,8 @@ impl Bench {
         let state = StateFolder::open(folder.path()).expect("the folder opens");
         let log = state.audit_log(AuditLimits::default()).expect("the audit log opens");
         let events = Arc::new(Events::start(log, state.audit_reader()).expect("a thread"));
-        let disk = Disk { states: Box::new(|_| Ok(())), kills: Box::new(|_| Ok(())), events };
+        let evidence = EvidenceDisk::none();
+        let disk = Disk { states: Box::new(|_| Ok(())), kills: Box::new(|_| Ok(())), evidence, events };
         let fresh = Recovered { payload: None, origin: Origin::Fresh };
         let configs = (0..services).map(config).collect();
         let control =

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::change::{Direction, Facts, Happened, Refusal, Stamp};
 use super::desired::{Deployed, LastGood, ServiceState};
-use crate::rollout::{Act, Circumstances, Effect, Ending, Phase, Plan, Rollout, Verb};
+use crate::rollout::{self, Act, Circumstances, Effect, Ending, Phase, Plan, Rollout, Shift, Verb};
 use crate::traffic::{Cause, Lock, Weight};
 
 /// What becomes of a service.
@@ -44,20 +44,24 @@ pub(super) fn shift(
 ) -> Result<Turn, Refusal> {
     if weight > state.weight {
         may_rise(state, facts)?;
-        if let Some(rollout) = state.planned()
-            && !take_over
-            && !matches!(rollout.phase, Phase::Paused { .. })
-        {
+    }
+    let by_hand = Shift {
+        weight,
+        take_over,
+        mode: facts.config.guard,
+        gates: facts.config.gates.clone(),
+        slo: facts.config.slo,
+    };
+    let around = around(state, facts, stamp);
+    let shifted = Rollout::shifted(state.rollout.as_deref(), stamp.generation, &by_hand, &around);
+    let rollout = shifted.map_err(|why| match (why, state.planned()) {
+        (rollout::Refusal::Driven, Some(rollout)) => {
             let (service, name) = (state.name.clone(), rollout.plan.name.clone());
-            return Err(Refusal::RolloutDrives { service, name });
+            Refusal::RolloutDrives { service, name }
         }
-    }
-    let mut after = ServiceState { weight, ..state.clone() };
-    let takes_over = take_over && state.planned().is_some();
-    let is_guarded = state.running().is_some() || weight == Weight::ZERO;
-    if weight != state.weight || takes_over || !is_guarded {
-        after.rollout = guarded(state, weight, takes_over, facts, stamp);
-    }
+        (why, _) => Refusal::Rollout { service: state.name.clone(), why },
+    })?;
+    let mut after = ServiceState { weight, rollout: rollout.map(Arc::new), ..state.clone() };
     if weight > Weight::ZERO {
         after.last_good = None;
     }
@@ -68,35 +72,6 @@ pub(super) fn shift(
         Happened::new("pause", format!("paused: {} shifted {candidate} from {from} to {weight}", stamp.actor))
     });
     Ok(Turn::of(state, after, happened))
-}
-
-/// The rollout of a service after a person has set its weight.
-fn guarded(
-    state: &ServiceState,
-    weight: Weight,
-    takes_over: bool,
-    facts: &Facts,
-    stamp: &Stamp,
-) -> Option<Arc<Rollout>> {
-    let before = state.rollout.as_deref();
-    let around = around(state, facts, stamp);
-    let before = if takes_over { None } else { before };
-    match Rollout::shifted(before, stamp.generation, weight, facts.config.guard, &around) {
-        Some(mut rollout) => {
-            if rollout.manual {
-                let plan = Arc::make_mut(&mut rollout.plan);
-                plan.gates = facts.config.gates.clone();
-                plan.slo = facts.config.slo;
-            }
-            Some(Arc::new(rollout))
-        }
-        None => state.rollout.as_ref().map(|rollout| match rollout.has_ended() {
-            true => rollout.clone(),
-            false => {
-                Arc::new(ended(rollout, Ending::TakenOver { actor: stamp.actor.as_str().into() }, stamp))
-            }
-        }),
-    }
 }
 
 /// A rollout by a plan. It takes the place of a manual one.
@@ -130,7 +105,7 @@ pub(super) fn act(
     let refused = |why| Refusal::Rollout { service: state.name.clone(), why };
     let Some(rollout) = &state.rollout else {
         return match act {
-            Act::Verb(_) => Err(refused(crate::rollout::Refusal::None)),
+            Act::Verb(_) => Err(refused(rollout::Refusal::None)),
             Act::Step { .. } => Ok(None),
         };
     };
@@ -155,17 +130,19 @@ fn way_back(state: &ServiceState, facts: &Facts, stamp: &Stamp) -> Result<Option
         let endpoints = facts.specs[variant].len();
         return Err(Refusal::NoHealthyCandidate { service, candidate: variant, endpoints });
     }
-    let why = format!("{} went back to {variant} after the promotion", stamp.actor);
-    let rollout = ended(rollout, Ending::RolledBack { why: why.clone() }, stamp);
-    let after = ServiceState {
-        stable: variant,
-        weight: Weight::ZERO,
-        rollout: Some(Arc::new(rollout)),
-        last_good: None,
-        ..state.clone()
-    };
-    let happened = Some(Happened::new("rollback", why));
-    Ok(Some(Turn { after, direction: Direction::TowardStable, happened }))
+    let taken = rollout.take(&Act::Verb(Verb::Rollback), &around(state, facts, stamp));
+    let taken = taken.map_err(|why| Refusal::Rollout { service, why })?;
+    Ok(taken.map(|(rollout, effect)| {
+        let after = ServiceState {
+            stable: variant,
+            weight: Weight::ZERO,
+            rollout: Some(Arc::new(rollout)),
+            last_good: None,
+            ..state.clone()
+        };
+        let happened = Some(Happened::new(effect.happened, effect.sentence));
+        Turn { after, direction: Direction::TowardStable, happened }
+    }))
 }
 
 /// Everybody to stable, and locked.
@@ -271,13 +248,4 @@ fn around(state: &ServiceState, facts: &Facts, stamp: &Stamp) -> Circumstances {
 
 fn is_promoted(rollout: &Rollout) -> bool {
     matches!(&rollout.phase, Phase::Ended { how: Ending::Promoted })
-}
-
-fn ended(rollout: &Rollout, how: Ending, stamp: &Stamp) -> Rollout {
-    Rollout {
-        phase: Phase::Ended { how },
-        since: stamp.time,
-        transitions: rollout.transitions + 1,
-        ..rollout.clone()
-    }
 }

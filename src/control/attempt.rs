@@ -31,7 +31,7 @@ enum Step {
     /// In force before, or nothing to do.
     Done(Committed),
     /// In force; the disk follows.
-    Wait { committed: Committed, ticket: Ticket },
+    Wait { committed: Committed, ticket: Ticket, kills: Option<Ticket> },
     /// It has to wait for the disk first.
     Risk(Mark),
 }
@@ -41,13 +41,21 @@ impl Attempt {
     pub(super) async fn make(self) -> Result<Committed, CommitError> {
         match self.toward_stable()? {
             Step::Done(committed) => Ok(committed),
-            Step::Wait { committed, ticket } => Ok(self.saved(committed, ticket).await),
+            Step::Wait { committed, ticket, kills } => Ok(self.saved(committed, ticket, kills).await),
             // A task of its own: if the client goes away, what is on disk must still be brought in line with
             // what is in force.
             Step::Risk(mark) => match tokio::spawn(async move { self.toward_candidate(mark).await }).await {
                 Ok(done) => done,
                 Err(_) => Err(CommitError::Busy),
             },
+        }
+    }
+
+    /// Makes the change now or not at all: `false` if it has to wait for the disk first. Waits for nothing.
+    pub(super) fn at_once(&self) -> Result<bool, CommitError> {
+        match self.toward_stable()? {
+            Step::Done(_) | Step::Wait { .. } => Ok(true),
+            Step::Risk(_) => Ok(false),
         }
     }
 
@@ -79,10 +87,6 @@ impl Attempt {
             .any(|delta| delta.changed && delta.lock.as_ref().is_some_and(|lock| is_kept(lock.cause)));
         let kills = locks.then(|| self.control.save_kills(desired));
         drop(live);
-        let ticket = match kills {
-            Some(kills) => either(kills, ticket),
-            None => ticket,
-        };
         self.record(&applied.changes, &stamp);
         let committed = Committed {
             generation: stamp.generation,
@@ -90,7 +94,7 @@ impl Attempt {
             live: live_after,
             changes: applied.changes,
         };
-        Ok(Step::Wait { committed, ticket })
+        Ok(Step::Wait { committed, ticket, kills })
     }
 
     /// From now on, nothing that waits for the disk may land on these services.
@@ -102,7 +106,11 @@ impl Attempt {
     }
 
     /// Waits for the disk, but not for long.
-    async fn saved(&self, committed: Committed, ticket: Ticket) -> Committed {
+    async fn saved(&self, committed: Committed, ticket: Ticket, kills: Option<Ticket>) -> Committed {
+        let ticket = match kills {
+            Some(kills) => either(kills, ticket),
+            None => ticket,
+        };
         let saved = matches!(tokio::time::timeout(SAFE_WAIT, ticket).await, Ok(Ok(Ok(()))));
         Committed { saved, ..committed }
     }
@@ -158,7 +166,7 @@ impl Attempt {
         // Others kept coming in between, or made the same change.
         match self.toward_stable()? {
             Step::Done(committed) => Ok(committed),
-            Step::Wait { committed, ticket } => Ok(self.saved(committed, ticket).await),
+            Step::Wait { committed, ticket, kills } => Ok(self.saved(committed, ticket, kills).await),
             Step::Risk(_) => Err(CommitError::Busy),
         }
     }
@@ -238,7 +246,7 @@ impl Attempt {
         self.keep_answer(&mut applied, &stamp);
         let desired = Arc::new(applied.desired);
         live.adopt(desired.clone(), &[]);
-        Step::Wait { committed, ticket: self.control.save(desired) }
+        Step::Wait { committed, ticket: self.control.save(desired), kills: None }
     }
 
     /// Whether what this change asked for is on disk already.
@@ -268,6 +276,7 @@ impl Attempt {
                 self.control.record(entry);
                 continue;
             };
+            self.control.inner.rollouts.say(&delta.service, happened.sentence.clone());
             if !self.is_about_rollouts() {
                 self.control.record(entry.clone());
             }

@@ -183,6 +183,11 @@ impl Live {
         Mark(services.map(asked).collect())
     }
 
+    /// A service as it is in the table.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(*self.index.get(name)?)
+    }
+
     /// The configuration of a service.
     pub fn config(&self, name: &str) -> Option<&Arc<ServiceConfig>> {
         self.index.get(name).map(|at| &self.entries[*at].config)

@@ -3,17 +3,22 @@
 mod acts;
 mod attempt;
 mod change;
+mod checkpoints;
 mod checks;
 mod commit;
 mod desired;
 mod events;
+mod evidence;
+mod inbox;
 mod live;
+mod recorder;
 mod recovery;
 mod refusal;
 mod reload;
 mod rollouts;
 mod saver;
 mod settings;
+mod ticker;
 
 pub use change::{
     Applied, Change, Delta, Direction, Facts, FoundStep, Happened, Refusal, Selection, Stamp, apply,
@@ -25,8 +30,10 @@ pub use events::Events;
 pub use live::CheckKey;
 pub use recovery::{KillFile, Kills};
 pub use reload::{ReloadError, Reloaded};
+pub use rollouts::{EvidenceDisk, RolloutFigures};
 pub use saver::Sink;
 pub use settings::{ControlSettings, ServiceConfig};
+pub use ticker::Verdicts;
 
 #[cfg(test)]
 mod tests;
