@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::change::{Direction, Facts, Happened, Refusal, Stamp};
-use super::desired::{Deployed, LastGood, ServiceState};
+use super::desired::{Changed, Deployed, LastGood, ServiceState};
+use super::settings::ServiceConfig;
 use crate::rollout::{self, Act, Circumstances, Effect, Ending, Phase, Plan, Rollout, Shift, Verb};
 use crate::traffic::{Cause, Lock, Weight};
 
@@ -45,13 +46,10 @@ pub(super) fn shift(
     if weight > state.weight {
         may_rise(state, facts)?;
     }
-    let by_hand = Shift {
-        weight,
-        take_over,
-        mode: facts.config.guard,
-        gates: facts.config.gates.clone(),
-        slo: facts.config.slo,
-    };
+    if weight == state.weight && weight > Weight::ZERO && state.running().is_some() {
+        return Ok(Turn::none(state));
+    }
+    let by_hand = by_hand(weight, take_over, &facts.config);
     let around = around(state, facts, stamp);
     let shifted = Rollout::shifted(state.rollout.as_deref(), stamp.generation, &by_hand, &around);
     let rollout = shifted.map_err(|why| match (why, state.planned()) {
@@ -90,6 +88,24 @@ pub(super) fn start(
     let (rollout, effect) = started.map_err(|why| Refusal::Rollout { service: state.name.clone(), why })?;
     let before = ServiceState { last_good: None, ..state.clone() };
     Ok(effected(&before, rollout, effect, facts, stamp))
+}
+
+/// A service that has weight and no rollout (a first start at a weight, a state of an earlier version), with a guard.
+/// `None`: it needs none.
+pub(super) fn guarded(state: &ServiceState, config: &ServiceConfig, by_us: &Changed) -> Option<ServiceState> {
+    if state.weight == Weight::ZERO || state.running().is_some() {
+        return None;
+    }
+    let around = Circumstances {
+        at: by_us.time,
+        actor: by_us.actor.as_str().into(),
+        frozen: state.freeze.is_some(),
+        locked: state.lock.is_some(),
+        candidate_healthy: false,
+    };
+    let by_hand = by_hand(state.weight, false, config);
+    let rollout = Rollout::shifted(None, by_us.generation, &by_hand, &around).ok()??;
+    Some(ServiceState { rollout: Some(Arc::new(rollout)), ..state.clone() })
 }
 
 /// Something is done to the rollout. `None`: there is nothing to do.
@@ -217,6 +233,10 @@ fn effected(state: &ServiceState, rollout: Rollout, effect: Effect, facts: &Fact
     }
     let happened = (!effect.happened.is_empty()).then(|| Happened::new(effect.happened, effect.sentence));
     Turn::of(state, after, happened)
+}
+
+fn by_hand(weight: Weight, take_over: bool, config: &ServiceConfig) -> Shift {
+    Shift { weight, take_over, mode: config.guard, gates: config.gates.clone(), slo: config.slo }
 }
 
 /// Whether anything may move toward the candidate.

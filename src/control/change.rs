@@ -383,6 +383,7 @@ mod tests {
     use super::super::desired::tests::{recognition, service};
     use super::super::tests::config;
     use super::*;
+    use crate::rollout::{Hold, Stage, Step, Verb};
     use proptest::prelude::*;
 
     fn desired(services: &[ServiceState]) -> Desired {
@@ -556,5 +557,131 @@ mod tests {
             let raised = weights.iter().any(|(from, to)| to > from);
             prop_assert_eq!(applied.direction == Direction::TowardCandidate, raised);
         }
+
+        #[test]
+        fn whatever_is_done_the_laws_hold(
+            percent in prop_oneof![Just(0u32), Just(5), Just(100)],
+            doings in proptest::collection::vec((doing(), any::<bool>()), 1..14),
+        ) {
+            let mut desired = desired(&[service("shop", 0)]);
+            let mut generation = 11;
+            let seed = shift(&[("shop", percent)]);
+            for (change, healthy) in std::iter::once((seed, true)).chain(doings) {
+                let stamp = Stamp { generation, ..stamp() };
+                let before = desired.service("shop").unwrap().clone();
+                let Ok(applied) = apply(&desired, &change, &facts(healthy), &stamp) else { continue };
+                let after = applied.desired.service("shop").unwrap().clone();
+                let delta = applied.changes.first();
+                let same_roles = before.stable == after.stable;
+
+                // Direction.
+                if applied.direction == Direction::TowardStable && same_roles {
+                    prop_assert!(after.weight <= before.weight, "{change:?}");
+                }
+                if !same_roles && before.weight > Weight::ZERO {
+                    prop_assert_eq!(applied.direction, Direction::TowardCandidate);
+                }
+                // Nothing rises past a lock, a freeze or a dead candidate.
+                if after.weight > before.weight {
+                    prop_assert!(before.lock.is_none() && before.freeze.is_none() && healthy, "{change:?}");
+                }
+                // Whatever has weight has a guard that knows how much it may be; whatever is locked has none.
+                if after.weight > Weight::ZERO {
+                    let rollout = after.running();
+                    prop_assert!(rollout.is_some_and(|rollout| after.weight <= rollout.weight_max()), "{change:?}");
+                    prop_assert!(after.lock.is_none());
+                }
+                // Epochs and recognition.
+                let emptied = before.weight > Weight::ZERO && after.weight == Weight::ZERO;
+                if emptied || !same_roles {
+                    prop_assert_eq!(after.epoch, generation);
+                }
+                if before.recognition != after.recognition {
+                    prop_assert!(!(before.weight.is_partial() && after.weight.is_partial()), "{change:?}");
+                }
+                if !after.weight.is_partial() && after != before {
+                    let salt = after.planned().map_or("newer", |rollout| &*rollout.plan.name);
+                    prop_assert_eq!(&*after.recognition.salt, salt);
+                }
+                if let Change::Kill(_) = change {
+                    prop_assert!(after.running().is_none() && after.lock.is_some());
+                }
+                // Words that are repeated have no second effect.
+                let repeats = match &change {
+                    Change::Rollout { act, .. } => matches!(act, Act::Verb(Verb::Pause | Verb::Rollback)),
+                    Change::Steps(_) | Change::Kill(_) | Change::Freeze { .. } | Change::Arm(_) => true,
+                    Change::Shift { .. } => true,
+                    Change::Start { .. } | Change::Deploy { .. } => false,
+                };
+                if repeats && delta.is_some() {
+                    let later = Stamp { generation: generation + 1, actor: "uid 9".into(), ..stamp.clone() };
+                    if let Ok(again) = apply(&applied.desired, &change, &facts(healthy), &later) {
+                        prop_assert!(again.is_noop(), "{change:?} twice: {:?}", again.changes);
+                    }
+                }
+                // What is saved is read back.
+                let loaded = Desired::from_bytes(&applied.desired.to_bytes(99)).unwrap();
+                prop_assert_eq!(loaded.desired.service("shop").unwrap(), &after);
+                desired = applied.desired;
+                generation += 1;
+            }
+        }
+    }
+
+    fn doing() -> impl Strategy<Value = Change> {
+        let verbs = [Verb::Pause, Verb::Resume, Verb::Advance, Verb::Promote, Verb::Rollback];
+        let verb = proptest::sample::select(verbs.to_vec());
+        let fail = Step::Fail { cause: Cause::FailedRollout, sentence: "worse".into() };
+        let step = proptest::sample::select(vec![
+            Step::Advance,
+            Step::Keep,
+            Step::Finish,
+            fail,
+            Step::GiveUp { sentence: "nothing is proven".into() },
+        ]);
+        let deployed = Deployed { endpoints: vec![endpoint("http://new:1")], version: None };
+        prop_oneof![
+            3 => (0u32..=100, any::<bool>()).prop_map(|(percent, take_over)| {
+                let weights = BTreeMap::from([("shop".into(), Weight::from_percent(percent).unwrap())]);
+                Change::Shift { weights, if_generation: None, take_over }
+            }),
+            3 => any::<bool>().prop_map(|keeps| Change::Start { service: "shop".into(), plan: plan(keeps) }),
+            5 => verb.prop_map(|verb| Change::Rollout { service: "shop".into(), act: Act::Verb(verb) }),
+            5 => (step, 0u64..5, 11u64..20).prop_map(|(step, after, rollout)| {
+                let act = Act::Step { after, step };
+                Change::Steps(vec![FoundStep { service: "shop".into(), rollout, act }])
+            }),
+            1 => any::<bool>().prop_map(|on| Change::Freeze { selection: Selection::All, on }),
+            1 => Just(Change::Kill(Selection::All)),
+            2 => Just(Change::Arm(Selection::All)),
+            1 => Just(Change::Deploy { service: "shop".into(), deployed }),
+        ]
+    }
+
+    fn plan(keeps: bool) -> Arc<Plan> {
+        let stage = |percent| {
+            Stage::new(Weight::from_percent(percent).unwrap(), Hold::For(std::time::Duration::from_secs(1)))
+        };
+        let keep = std::time::Duration::from_secs(u64::from(keeps));
+        Arc::new(Plan { keep, ..Plan::new("canary-7", vec![stage(5), stage(100)]) })
+    }
+
+    #[test]
+    fn a_step_for_another_rollout_or_an_older_moment_is_void() {
+        let start = Change::Start { service: "shop".into(), plan: plan(false) };
+        let before = desired(&[service("shop", 0)]);
+        let started = apply(&before, &start, &facts(true), &stamp()).unwrap().desired;
+        let rollout = started.service("shop").unwrap().rollout.clone().unwrap();
+        let later = Stamp { generation: 12, ..stamp() };
+        let check = |id, after, expected| {
+            let act = Act::Step { after, step: Step::Advance };
+            let steps = Change::Steps(vec![FoundStep { service: "shop".into(), rollout: id, act }]);
+            let applied = apply(&started, &steps, &facts(true), &later).unwrap();
+            assert_eq!(applied.is_noop(), expected, "{id} {after}");
+            assert_eq!(applied.direction, Direction::TowardCandidate, "nobody asked for less");
+        };
+        check(rollout.id, rollout.transitions, false);
+        check(rollout.id, rollout.transitions - 1, true);
+        check(rollout.id + 1, rollout.transitions, true);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::acts;
 use super::desired::{Changed, Desired, GENERATIONS_AHEAD, Loaded, ServiceState};
 use super::settings::ServiceConfig;
 use crate::clock::Timestamp;
@@ -164,6 +165,12 @@ pub fn start(
         None if made_up > 0 => Some(format!("{made_up} kill(s) came from the kill file, not from the state")),
         None => None,
     };
+    for config in configs {
+        let state = desired.service(&config.settings.name).cloned();
+        if let Some(state) = state.and_then(|state| acts::guarded(&state, config, &by_us(generation))) {
+            desired.replace(state);
+        }
+    }
     Start { desired, ceiling: generation, alarm }
 }
 

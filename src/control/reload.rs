@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::acts;
 use super::commit::{CommitError, Control, REBASES_MAX, StartError, Who, by_us, matcher};
 use super::desired::{Changed, Desired, ServiceState};
 use super::live::places;
@@ -119,6 +120,10 @@ impl Control {
             let recognition = state.recognised(&config.recognition);
             if !state.weight.is_partial() && state.recognition != recognition {
                 next.replace(ServiceState { recognition, ..ServiceState::clone(&state) });
+            }
+            let state = next.service(&config.settings.name).cloned();
+            if let Some(state) = state.and_then(|state| acts::guarded(&state, config, &changed())) {
+                next.replace(state);
             }
         }
         next

@@ -255,6 +255,18 @@ impl Control {
         })
     }
 
+    /// How many services have a step on its way over the disk.
+    #[cfg(test)]
+    pub(super) fn steps_under_way(&self) -> usize {
+        self.inner.rollouts.ticker().steps_under_way()
+    }
+
+    /// Every guard as it is now.
+    #[cfg(test)]
+    pub(super) fn guards(&self) -> Vec<(Arc<str>, crate::rollout::Guard)> {
+        self.inner.rollouts.ticker().guards()
+    }
+
     /// Writes the last checkpoint and all lines, and ends the threads.
     pub(super) fn stop_rollouts(&self) {
         let rollouts = &self.inner.rollouts;

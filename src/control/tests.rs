@@ -1,5 +1,7 @@
 //! Stories of the control plane: real state folders, and disks that are slow or broken on command.
 
+mod rollouts;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;

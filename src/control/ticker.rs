@@ -172,6 +172,16 @@ impl Ticker {
         self.armed.len()
     }
 
+    #[cfg(test)]
+    pub fn steps_under_way(&self) -> usize {
+        self.advancing.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    #[cfg(test)]
+    pub fn guards(&self) -> Vec<(Arc<str>, Guard)> {
+        self.armed.iter().map(|armed| (armed.service.clone(), Guard::clone(&armed.guard))).collect()
+    }
+
     /// The state is another one: which rollouts run now?
     fn look_around(
         &mut self,
