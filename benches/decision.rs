@@ -36,6 +36,8 @@ fn service(slot: u32, by: By, weight: &str) -> Service {
         }),
         slot,
         changed_at: 1,
+        era: 1,
+        success: None,
         split: Split {
             candidate: Variant::Green,
             weight: weight.parse().expect("a weight"),

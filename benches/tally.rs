@@ -9,7 +9,9 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use tidegate::clock::Timestamp;
 use tidegate::telemetry::page::{self, EndpointFacts, Facts, ServiceFacts, VariantFacts};
-use tidegate::telemetry::{MethodLabel, Outcome, ServiceSlot, ServiceTally, Tallies, WorkerTally};
+use tidegate::telemetry::{
+    Gauge, Judged, MethodLabel, Outcome, ServiceSlot, ServiceTally, Tallies, Trials, WorkerTally,
+};
 use tidegate::traffic::{PerVariant, Reason, Role, Variant, Weight};
 
 fn main() {
@@ -57,6 +59,42 @@ fn visitor(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| tally.visitor(Variant::Green, next(&state).as_nanos() as u64, black_box(now)));
 }
 
+/// What being judged adds to a request: nothing on trial, each request drawn, visitors of a thousand or of a million.
+#[divan::bench(sample_size = 1000, args = ["off", "draw", "few visitors", "many visitors"])]
+fn judged(bencher: Bencher<'_, '_>, what: &str) {
+    let (tallies, state) = (Tallies::new(1), Cell::new(1));
+    let tally = tallies.worker(0).service(ServiceSlot(0));
+    let mut trials = Trials::new(tallies);
+    let (reason, visitors) = match what {
+        "draw" => (Reason::Draw, 1),
+        "few visitors" => (Reason::Cookie, 1_000),
+        _ => (Reason::Cookie, 1_000_000),
+    };
+    if what != "off" {
+        let gauge = Gauge { era: 7, candidate: Variant::Green, rollout: 7, latency_ratio: 1.2 };
+        trials.arm(ServiceSlot(0), gauge);
+    }
+    bencher.bench_local(|| {
+        let waited = Some(next(&state));
+        let unit = || (state.get() >> 20) % visitors;
+        if let Some(trialled) = tally.trialled(black_box(7), Variant::Green, reason, unit) {
+            tally.judge(&trialled, Judged { waited, ..Judged::default() });
+            tally.sampled(&trialled, MethodLabel::Get, || "/orders/17".into());
+        }
+    });
+}
+
+/// What one look a second costs for a service that is judged.
+#[divan::bench]
+fn look(bencher: Bencher<'_, '_>) {
+    let (tallies, _worker) = busy(1);
+    let mut trials = Trials::new(tallies);
+    let gauge = Gauge { era: 7, candidate: Variant::Green, rollout: 7, latency_ratio: 1.2 };
+    trials.arm(ServiceSlot(0), gauge);
+    let now = tidegate::clock::now();
+    bencher.bench_local(|| trials.look(black_box(ServiceSlot(0)), now));
+}
+
 #[divan::bench]
 fn read_one_service(bencher: Bencher<'_, '_>) {
     let (tallies, _worker) = busy(1);
@@ -102,6 +140,7 @@ fn describe(slot: u32) -> ServiceFacts {
         name: format!("service-{slot}"),
         slot: ServiceSlot(slot),
         locked: None,
+        rollout: None,
         variants: PerVariant { blue: variant(Role::Stable, 90), green: variant(Role::Candidate, 10) },
     }
 }

@@ -22,6 +22,7 @@ fn describe(service: &Service) -> ServiceFacts {
         name: service.settings.name.to_string(),
         slot: ServiceSlot(service.slot),
         locked: split.lock,
+        rollout: None,
         variants: PerVariant::from_fn(|variant| {
             let group = &service.groups[variant];
             VariantFacts {

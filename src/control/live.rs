@@ -8,11 +8,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::Method;
+
 use super::change::Facts;
 use super::desired::{Desired, ServiceState};
 use super::settings::ServiceConfig;
-use crate::rollout::{Ending, Phase};
-use crate::routing::{Cut, Group, Matcher, Member, Service, Table};
+use crate::rollout::{BusinessGate, Ending, Phase};
+use crate::routing::{Cut, Group, Matcher, Member, Service, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis};
@@ -352,15 +354,28 @@ fn assemble(
         Some(old) => old.cut,
         None => None,
     };
+    let era = match old {
+        Some(old) if old.split == split && *old.user_keys == state.recognition.user_keys[..] => old.era,
+        Some(_) | None => state.changed.generation,
+    };
     Service {
         settings: config.settings.clone(),
         slot,
         changed_at: state.changed.generation,
+        era,
+        success: config.gates.business.as_ref().and_then(success_rule).map(Arc::new),
         split,
         user_keys: state.recognition.user_keys.clone().into(),
         groups,
         cut,
     }
+}
+
+/// What the proxy counts for a business gate. `None` if no request can match it: then there is no evidence either.
+fn success_rule(gate: &BusinessGate) -> Option<SuccessRule> {
+    let method = gate.method.as_ref().map(|method| Method::from_bytes(method.as_bytes())).transpose().ok()?;
+    let (from, to) = gate.status;
+    Some(SuccessRule { method, path: gate.path.parse().ok()?, status: from..=to })
 }
 
 fn is_same(endpoint: &Endpoint, spec: &EndpointSpec) -> bool {

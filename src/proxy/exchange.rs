@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::judged::{Judged, Word};
 use super::note::{Ending, Note};
 use super::worker::Worker;
 use crate::clock;
@@ -101,6 +102,7 @@ pub(super) struct Begun {
     pub(super) patience: Patience,
     pub(super) attention: Rc<Attention>,
     pub(super) note: Option<Box<Note>>,
+    pub(super) judged: Option<Judged>,
 }
 
 /// What the client was told.
@@ -129,6 +131,8 @@ pub(super) struct Exchange {
     pub(super) uploading: Cell<Option<Instant>>,
     pub(super) bytes: Cell<u64>,
     pub(super) note: Option<Box<Note>>,
+    /// Only while the gates look at its service.
+    pub(super) judged: Option<Judged>,
     lapse: Cell<Option<Lapse>>,
     cut_at: Cell<Option<Instant>>,
     failure: Cell<Option<Failure>>,
@@ -139,7 +143,8 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Counts the decision. Nothing may be awaited between the decision and this.
     pub(super) fn start(begun: Begun) -> Self {
-        let Begun { tally, slot, assigned, generation, method, arrived, patience, attention, note } = begun;
+        let Begun { tally, slot, assigned, generation, method, arrived, patience, attention, note, judged } =
+            begun;
         tally.started(assigned.variant, generation);
         tally.assigned(assigned.variant, assigned.reason);
         Self {
@@ -156,6 +161,7 @@ impl Exchange {
             uploading: Cell::new(None),
             bytes: Cell::new(0),
             note,
+            judged,
             lapse: Cell::new(None),
             cut_at: Cell::new(None),
             failure: Cell::new(None),
@@ -187,12 +193,41 @@ impl Exchange {
         let ttfb = ttfb.filter(|_| self.serving.get() == variant);
         let failure = self.failure.get();
         self.tally.outcome(Outcome { variant, code, method: self.method, ttfb, failure });
+        if let Some(judged) = &self.judged {
+            let waited = match self.waiting.get() {
+                // While the client still sends, the endpoint is not slow.
+                Waiting::FirstByte(from) if self.uploading.get().is_none() => {
+                    Some(clock::now().saturating_duration_since(from))
+                }
+                Waiting::FirstByte(_) | Waiting::No | Waiting::Endpoint(_) | Waiting::Client(_) => None,
+            };
+            let word = Word {
+                code,
+                is_variants_word: is_endpoints_word && self.serving.get() == variant,
+                is_failure: failure.is_some(),
+                error: self.first_error(),
+                waited: ttfb.or(waited),
+            };
+            judged.tell(&self.tally, word);
+        }
+    }
+
+    /// What went wrong in the first attempt, unless it was the status alone.
+    fn first_error(&self) -> Option<&'static str> {
+        match self.failure.get() {
+            Some(Failure::Upstream(error)) => Some(error.as_str()),
+            Some(Failure::Status) | None => None,
+        }
     }
 
     /// The response broke after its head.
     pub(super) fn failed_late(&self, error: UpstreamError) {
         if self.late_failure.get().is_none() {
             self.late_failure.set(Some(error));
+            if let Some(judged) = &self.judged {
+                let code = self.told.get().map_or(0, |told| told.code);
+                judged.broke(&self.tally, code, error.as_str());
+            }
         }
     }
 
@@ -223,12 +258,20 @@ impl Exchange {
         } else {
             match self.waiting.get() {
                 Waiting::No => None,
-                Waiting::FirstByte(from) => (since(from) >= first_byte).then_some(Lapse::FirstByte),
+                Waiting::FirstByte(from) => {
+                    self.look_at_stall(since(from));
+                    (since(from) >= first_byte).then_some(Lapse::FirstByte)
+                }
                 Waiting::Endpoint(from) => (since(from) >= body_idle).then_some(Lapse::Endpoint),
                 Waiting::Client(from) => (since(from) >= body_idle).then_some(Lapse::Client),
             }
         };
         let Some(lapse) = lapse else { return };
+        if let (Lapse::FirstByte, Waiting::FirstByte(from), Some(judged)) =
+            (lapse, self.waiting.get(), &self.judged)
+        {
+            judged.waited_in_vain(since(from));
+        }
         self.lapse.set(Some(lapse));
         match lapse {
             Lapse::Cut => self.tally.cut(self.assigned.variant),
@@ -240,6 +283,12 @@ impl Exchange {
             self.attention.end();
         } else {
             self.attention.wake();
+        }
+    }
+
+    fn look_at_stall(&self, waited: Duration) {
+        if let Some(judged) = &self.judged {
+            judged.waits(&self.tally, waited);
         }
     }
 }
@@ -276,10 +325,7 @@ impl Drop for Ongoing {
         let late = exchange.late_failure.get();
         exchange.tally.finished(exchange.assigned.variant, exchange.generation, duration, late);
         if let Some(note) = &exchange.note {
-            let failed = match exchange.failure.get() {
-                Some(Failure::Upstream(error)) => Some(error.as_str()),
-                Some(Failure::Status) | None => None,
-            };
+            let failed = exchange.first_error();
             let lapsed = match exchange.lapse.get() {
                 Some(Lapse::Cut) => Some("cut"),
                 Some(Lapse::Client) => Some("client_timeout"),
@@ -318,6 +364,7 @@ mod tests {
             patience: Patience { first_byte: 4 * SECOND, body_idle: 6 * SECOND },
             attention: Rc::default(),
             note: None,
+            judged: None,
         })
     }
 

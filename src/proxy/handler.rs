@@ -19,9 +19,10 @@ use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience};
 use super::forward::{Answered, forward};
 use super::forwarded::Origin;
 use super::headers::{self, Told, X_TIDEGATE_VARIANT};
+use super::judged::Judged;
 use super::note::{Ending, Note};
 use super::target::Target;
-use super::visitor::{Decision, Ignored, Means, decide};
+use super::visitor::{Decision, Ignored, Means, address_hash, decide};
 use super::worker::{ServiceView, Worker};
 use crate::clock;
 use crate::routing::Limits;
@@ -119,6 +120,14 @@ fn begin(
         if let Some(visitor) = decision.recognised {
             view.tally.visitor(assigned.variant, visitor, worker.wall());
         }
+        let trialled = view.tally.trialled(service.era, assigned.variant, assigned.reason, || {
+            decision.unit().unwrap_or_else(|| address_hash(origin.addr))
+        });
+        let judged = trialled.map(|trialled| {
+            let rule = service.success.as_ref().filter(|rule| rule.is_about(&head.method, &target.path));
+            let success = rule.map(|rule| rule.status.clone());
+            Judged::new(trialled, (&head.method).into(), &head.uri, request_id, success)
+        });
         let timeouts = &service.settings.timeouts;
         let exchange = Exchange::start(Begun {
             tally: view.tally.clone(),
@@ -130,6 +139,7 @@ fn begin(
             patience: Patience { first_byte: timeouts.first_byte, body_idle: timeouts.body_idle },
             attention,
             note: Note::take(worker, head, request_id, origin.addr, Some(&service.settings.name)),
+            judged,
         });
         let ongoing = Ongoing::new(exchange, worker);
         Ok((Passage { ongoing, fault: Rc::default(), decision, origin }, view))
@@ -139,8 +149,12 @@ fn begin(
 impl Passage {
     /// An attempt at an endpoint begins.
     pub(super) fn at(&self, endpoint: &Arc<Endpoint>) {
-        if let Some(note) = &self.ongoing.exchange().note {
+        let exchange = self.ongoing.exchange();
+        if let Some(note) = &exchange.note {
             *note.endpoint.borrow_mut() = Some(endpoint.label().clone());
+        }
+        if let Some(judged) = &exchange.judged {
+            judged.at(endpoint.label());
         }
     }
 

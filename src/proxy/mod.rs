@@ -21,6 +21,7 @@ mod forward;
 mod forwarded;
 mod handler;
 mod headers;
+mod judged;
 mod listener;
 mod note;
 mod registry;

@@ -3,6 +3,8 @@
 //! Only what can decide is looked at: no signature is checked while no cookie matters, so that traffic
 //! at 0 % and 100 % costs nothing and stays cacheable.
 
+use std::net::IpAddr;
+
 use http::HeaderMap;
 use http::request::Parts;
 
@@ -37,6 +39,25 @@ pub struct Decision {
     pub visitor_cookie: Option<VisitorCookie>,
     /// The ratchet cookie to set then.
     pub ratchet_cookie: Option<RatchetCookie>,
+}
+
+impl Decision {
+    /// A hash of the visitor that was assigned; `None` when each request was drawn for itself.
+    pub(super) fn unit(&self) -> Option<u64> {
+        match self.assignment.reason {
+            Reason::User => self.recognised,
+            Reason::Cookie => self.id.map(|id| id.0),
+            Reason::Killed | Reason::Override | Reason::Weight | Reason::Ratchet | Reason::Draw => None,
+        }
+    }
+}
+
+/// A hash of a client's address.
+pub(super) fn address_hash(addr: IpAddr) -> u64 {
+    match addr {
+        IpAddr::V4(addr) => fnv1a(&addr.octets()),
+        IpAddr::V6(addr) => fnv1a(&addr.octets()),
+    }
 }
 
 /// What decisions are made with.

@@ -7,6 +7,7 @@ mod host;
 mod matching;
 mod path;
 mod service;
+mod success;
 mod table;
 
 pub use host::{Host, HostError, HostPattern};
@@ -15,4 +16,5 @@ pub use path::{PathError, PathPrefix, normalise};
 pub use service::{
     Limits, Recognition, Secret, ServiceSettings, Tell, TesterOverride, Timeouts, UserKey, WhenUnhealthy,
 };
+pub use success::SuccessRule;
 pub use table::{Cut, Group, Member, Publisher, Service, Table};

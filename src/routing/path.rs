@@ -105,6 +105,12 @@ impl PathPrefix {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a normalised path is this one or below it.
+    pub fn covers(&self, path: &str) -> bool {
+        let Some(rest) = path.strip_prefix(&*self.0) else { return false };
+        rest.is_empty() || rest.starts_with('/') || self.0.ends_with('/')
+    }
 }
 
 impl FromStr for PathPrefix {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Host, Matcher, Recognition, ServiceSettings, UserKey};
+use super::{Host, Matcher, Recognition, ServiceSettings, SuccessRule, UserKey};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Split, Variant};
 use crate::upstream::{Endpoint, Health};
@@ -58,6 +58,11 @@ pub struct Service {
     pub slot: u32,
     /// The generation at which its split or endpoints last changed.
     pub changed_at: u64,
+    /// The generation at which last changed who goes where: weight, candidate, lock or recognition. What was assigned
+    /// in one era is never compared with what was assigned in another.
+    pub era: u64,
+    /// Which requests are successes for the business, if any are.
+    pub success: Option<Arc<SuccessRule>>,
     /// Where its visitors go.
     pub split: Split,
     /// Where user keys are looked for.

@@ -21,6 +21,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
+    /// Begins anew. Only the owning thread calls it.
+    pub(super) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// What has been counted so far.
     pub(super) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

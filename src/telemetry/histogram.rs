@@ -123,6 +123,12 @@ impl HistogramSnapshot {
         None
     }
 
+    /// The edge at or above [`HistogramSnapshot::quantile`]: how many durations are longer than it is known exactly.
+    /// `None` when nothing was counted, or the quantile is above 1000 s, where there is no edge.
+    pub fn quantile_edge(&self, q: f64) -> Option<Duration> {
+        edge_above(self.quantile(q)?)
+    }
+
     /// How many durations were at most `le`: exact when `le` is an edge, otherwise those up to the
     /// next lower edge.
     pub fn cumulative(&self, le: Duration) -> u64 {
@@ -167,6 +173,12 @@ impl HistogramSnapshot {
         }
         Self { buckets, sum_ns: with(self.sum_ns, other.sum_ns) }
     }
+}
+
+/// The first edge that is not below `duration`; `None` above 1000 s.
+pub(super) fn edge_above(duration: Duration) -> Option<Duration> {
+    let bucket = bucket_of(whole_ns(duration));
+    (bucket != OVERFLOW).then(|| Duration::from_nanos(upper_ns(bucket)))
 }
 
 fn whole_ns(duration: Duration) -> u64 {
@@ -265,6 +277,19 @@ mod tests {
         assert_eq!(all.cumulative(Duration::from_secs(1000)), 4);
         assert_eq!(all.cumulative(Duration::MAX), 4);
         assert_eq!(all.count_above(Duration::from_secs(1000)), 2);
+    }
+
+    #[test]
+    fn a_limit_is_rounded_up_to_an_edge() {
+        for (ns, edge) in
+            [(0, 1_000), (1_000, 1_000), (1_001, 1_050), (2_000, 2_000), (2_001, 2_100), (9_999, 10_000)]
+        {
+            assert_eq!(edge_above(Duration::from_nanos(ns)), Some(Duration::from_nanos(edge)));
+            assert_eq!(of([ns]).quantile_edge(0.99), Some(Duration::from_nanos(edge)));
+        }
+        assert_eq!(edge_above(Duration::from_nanos(HIGHEST_NS)), Some(Duration::from_secs(1000)));
+        assert_eq!(edge_above(Duration::from_nanos(HIGHEST_NS + 1)), None);
+        assert_eq!(HistogramSnapshot::default().quantile_edge(0.5), None);
     }
 
     proptest! {

@@ -21,12 +21,13 @@ pub use access_log::{
 };
 pub use control_metrics::ControlMetrics;
 pub use histogram::{Histogram, HistogramSnapshot};
-pub use page::{EndpointFacts, Facts, ServiceFacts, VariantFacts};
+pub use page::{EndpointFacts, Facts, RolloutFacts, ServiceFacts, VariantFacts};
 pub use tally::{
-    CodeLabel, Failure, MethodLabel, Outcome, ProcessCounts, ServiceSlot, ServiceTally, Tallies, Totals,
-    UpstreamError, VariantCounts, WorkerTally,
+    CodeLabel, Failure, Judged, MethodLabel, Outcome, ProcessCounts, ServiceSlot, ServiceTally, Tallies,
+    Totals, Trialled, UpstreamError, VariantCounts, WorkerTally,
 };
 pub use trial::{
-    Gauge, RecentFailure, Remembered, SLOW_LIMITS, STALL_MIN, StratumLook, TrialLook, Trials, Units,
+    FailureNote, Gauge, RecentFailure, Remembered, SLOW_LIMITS, STALL_MIN, StratumLook, TrialLook, Trials,
+    Units,
 };
 pub use window::{Lately, Quantiles, WindowView, Windows};

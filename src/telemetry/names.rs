@@ -87,6 +87,21 @@ pub const LOCKED: Metric =
 /// `{service, variant, endpoint}`
 pub const ENDPOINT_HEALTHY: Metric =
     gauge("tidegate_endpoint_healthy", "Whether an endpoint passes its health checks.");
+/// `{service}`
+pub const ROLLOUT_STAGE: Metric = gauge(
+    "tidegate_rollout_stage",
+    "The stage a rollout is in, from 1; 0 before its first and after its last.",
+);
+/// `{service, gate}`
+pub const GATE_EVIDENCE: Metric =
+    gauge("tidegate_gate_evidence", "How much speaks against the candidate, by gate; 1 is nothing.");
+/// `{service, verdict}`
+pub const VERDICTS: Metric = counter("tidegate_verdicts_total", "Verdicts on candidates, one a second.");
+/// `{service}`
+pub const EXCESS_FAILURES: Metric = counter(
+    "tidegate_excess_failures_total",
+    "Failures of candidates beyond what stable would have had of the same traffic.",
+);
 /// no labels
 pub const GENERATION: Metric = gauge("tidegate_generation", "The number of the routing table in force.");
 /// no labels

@@ -6,6 +6,7 @@
 //! ten thousand idle services cost their weights and nothing else.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::histogram::HistogramSnapshot;
@@ -55,8 +56,23 @@ pub struct ServiceFacts {
     pub slot: ServiceSlot,
     /// Why it is locked, if it is.
     pub locked: Option<Cause>,
+    /// What its rollout says, if it ever had one.
+    pub rollout: Option<RolloutFacts>,
     /// Its variants.
     pub variants: PerVariant<VariantFacts>,
+}
+
+/// A rollout, as the page describes it. The series end with the service, like all that are rendered from facts.
+#[derive(Clone, Debug, Default)]
+pub struct RolloutFacts {
+    /// The stage it is in, from 1; 0 before its first and after its last.
+    pub stage: u32,
+    /// What speaks against the candidate, by gate; a value that is no number has no line.
+    pub evidence: Vec<(Arc<str>, f64)>,
+    /// How often each verdict was reached since the process started.
+    pub verdicts: Vec<(&'static str, u64)>,
+    /// Failures beyond what stable would have had, since the process started; never negative.
+    pub excess_failures: f64,
 }
 
 /// A variant, as the page describes it.
@@ -154,6 +170,10 @@ struct Families {
     variant_info: Family,
     locked: Family,
     endpoint_healthy: Family,
+    rollout_stage: Family,
+    gate_evidence: Family,
+    verdicts: Family,
+    excess_failures: Family,
     process: Vec<Family>,
 }
 
@@ -176,6 +196,10 @@ impl Default for Families {
             variant_info: Family::new(names::VARIANT_INFO),
             locked: Family::new(names::LOCKED),
             endpoint_healthy: Family::new(names::ENDPOINT_HEALTHY),
+            rollout_stage: Family::new(names::ROLLOUT_STAGE),
+            gate_evidence: Family::new(names::GATE_EVIDENCE),
+            verdicts: Family::new(names::VERDICTS),
+            excess_failures: Family::new(names::EXCESS_FAILURES),
             process: Vec::new(),
         }
     }
@@ -188,6 +212,9 @@ impl Families {
             let locked = u8::from(service.locked == Some(cause));
             self.locked.put(format_args!("service=\"{name}\",cause=\"{cause}\""), locked);
         }
+        if let Some(rollout) = &service.rollout {
+            self.rollout(&service.name, rollout);
+        }
         for (variant, facts) in service.variants.iter() {
             self.described(&place(&service.name, variant), facts);
         }
@@ -196,6 +223,21 @@ impl Families {
                 self.counted(&place(&service.name, variant), counts);
             }
         }
+    }
+
+    fn rollout(&mut self, service: &str, facts: &RolloutFacts) {
+        let service = Escaped(service);
+        self.rollout_stage.put(format_args!("service=\"{service}\""), facts.stage);
+        for (gate, evidence) in facts.evidence.iter().filter(|(_, evidence)| !evidence.is_nan()) {
+            let gate = Escaped(gate);
+            // The format's infinity has a sign.
+            let evidence = if evidence.is_infinite() { evidence.signum() * f64::MAX } else { *evidence };
+            self.gate_evidence.put(format_args!("service=\"{service}\",gate=\"{gate}\""), evidence);
+        }
+        for (verdict, count) in &facts.verdicts {
+            self.verdicts.put(format_args!("service=\"{service}\",verdict=\"{verdict}\""), count);
+        }
+        self.excess_failures.put(format_args!("service=\"{service}\""), facts.excess_failures.max(0.0));
     }
 
     fn described(&mut self, place: &str, facts: &VariantFacts) {
@@ -279,6 +321,10 @@ impl Families {
             self.variant_info,
             self.locked,
             self.endpoint_healthy,
+            self.rollout_stage,
+            self.gate_evidence,
+            self.verdicts,
+            self.excess_failures,
         ];
         let bytes: usize = of_services.iter().map(|family| family.lines.len() + 256).sum();
         let mut page = String::with_capacity(bytes + 4096);
@@ -333,6 +379,7 @@ mod tests {
             name: name.into(),
             slot: ServiceSlot(slot),
             locked: Some(Cause::Kill),
+            rollout: None,
             variants: PerVariant { blue: variant(Role::Stable, 75), green: variant(Role::Candidate, 25) },
         }
     }
@@ -419,6 +466,37 @@ mod tests {
         }
         assert!(!page.contains(r#"_total{service="idle""#), "{page}");
         assert!(!page.contains(r#"_count{service="idle""#), "{page}");
+    }
+
+    #[test]
+    fn a_rollout_is_on_the_page_as_long_as_its_service() {
+        let mut shop = service("shop", 0);
+        shop.rollout = Some(RolloutFacts {
+            stage: 2,
+            evidence: vec![
+                ("errors".into(), 12.5),
+                ("latency".into(), f64::INFINITY),
+                ("x".into(), f64::NAN),
+            ],
+            verdicts: vec![("pass", 3), ("fail", 0)],
+            excess_failures: -0.5,
+        });
+        let services = vec![shop, service("idle", 1)];
+        let page = render(&Tallies::new(1), &Facts { services, ..Facts::default() });
+        for line in [
+            r#"tidegate_rollout_stage{service="shop"} 2"#,
+            r#"tidegate_gate_evidence{service="shop",gate="errors"} 12.5"#,
+            "# TYPE tidegate_verdicts_total counter",
+            r#"tidegate_verdicts_total{service="shop",verdict="pass"} 3"#,
+            r#"tidegate_verdicts_total{service="shop",verdict="fail"} 0"#,
+            r#"tidegate_excess_failures_total{service="shop"} 0"#,
+        ] {
+            assert!(page.lines().any(|other| other == line), "{line} is not on the page:\n{page}");
+        }
+        assert!(page.contains(r#"gate="latency""#) && !page.contains(r#"gate="x""#), "{page}");
+        assert!(!page.contains(r#"tidegate_rollout_stage{service="idle""#), "{page}");
+        let page = render(&Tallies::new(1), &Facts::default());
+        assert!(!page.contains("tidegate_rollout_stage"), "{page}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::proxy::room::Room;
 use crate::proxy::{LiveSettings, Proxy, ProxySettings, Shared};
 use crate::routing::{
     Cut, Group, HostPattern, Matcher, Member, PathPrefix, Publisher, Route, Secret, Service, ServiceSettings,
-    Table, TesterOverride, UserKey,
+    SuccessRule, Table, TesterOverride, UserKey,
 };
 use crate::telemetry::{AccessLog, AccessLogSettings, ServiceSlot, Tallies, VariantCounts};
 use crate::traffic::{Cause, Key, Keys, PerVariant, Split, Variant, Weight};
@@ -25,6 +25,7 @@ pub(super) struct Builder {
     pub(super) settings: ServiceSettings,
     pub(super) live: LiveSettings,
     pub(super) user_keys: Vec<UserKey>,
+    pub(super) success: Option<SuccessRule>,
     pub(super) drain: Duration,
     pub(super) room: Room,
     pub(super) log: Option<(AccessLogSettings, Box<dyn std::io::Write + Send>)>,
@@ -63,6 +64,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
         },
         live: LiveSettings::default(),
         user_keys: Vec::new(),
+        success: None,
         drain: Duration::from_secs(30),
         room: Room { clients: 1000, endpoints: 1000 },
         log: None,
@@ -119,6 +121,8 @@ impl Builder {
             settings: Arc::new(self.settings),
             slot: 0,
             changed_at: 1,
+            era: 1,
+            success: self.success.map(Arc::new),
             split: self.split,
             user_keys: self.user_keys.into(),
             groups,
@@ -171,6 +175,7 @@ fn copy(service: &Service) -> Service {
         split: service.split.clone(),
         user_keys: service.user_keys.clone(),
         groups: service.groups.clone(),
+        success: service.success.clone(),
         ..*service
     }
 }

@@ -11,6 +11,7 @@ mod http2;
 mod origin;
 mod refusals;
 mod room;
+mod trial;
 mod visitors;
 
 use client::{Answer, Session, get, request};

@@ -28,11 +28,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub use counts::{ProcessCounts, Totals, VariantCounts};
 pub(super) use labels::IGNORED_COOKIES;
 pub use labels::{CodeLabel, Failure, MethodLabel, UpstreamError};
-pub use shard::{Outcome, ServiceTally};
+pub use shard::{Judged, Outcome, ServiceTally, Trialled};
+
+use tokio::sync::Notify;
 
 use super::counter::Counter;
+use super::histogram::HistogramSnapshot;
+use super::trial::{Board, Boards, Memory, Score};
 use crate::clock::Timestamp;
-use crate::traffic::{CookieError, PerVariant};
+use crate::traffic::{CookieError, PerVariant, Variant};
 use codes::Codes;
 use shard::ServiceShard;
 use visitors::SeenVisitors;
@@ -46,12 +50,14 @@ pub struct ServiceSlot(pub u32);
 #[derive(Debug)]
 pub struct Tallies {
     lanes: RwLock<Vec<Arc<Lane>>>,
+    boards: Arc<Boards>,
 }
 
 impl Tallies {
     /// For so many worker threads. More may come later.
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { lanes: RwLock::new((0..workers).map(|_| Arc::default()).collect()) })
+        let lanes = (0..workers).map(|_| Arc::default()).collect();
+        Arc::new(Self { lanes: RwLock::new(lanes), boards: Arc::default() })
     }
 
     /// The writer's side of the worker thread with this index (from 0). There must be one at a time for
@@ -61,7 +67,8 @@ impl Tallies {
         if lanes.len() <= index {
             lanes.resize_with(index + 1, Arc::default);
         }
-        WorkerTally { lane: lanes[index].clone(), services: RefCell::default(), seen: Cell::new(0) }
+        let (lane, boards) = (lanes[index].clone(), self.boards.clone());
+        WorkerTally { lane, boards, services: RefCell::default(), seen: Cell::new(0) }
     }
 
     /// Everything counted for a service; `None` if nothing ever was.
@@ -134,6 +141,36 @@ impl Tallies {
         sum
     }
 
+    /// Rings when an armed candidate failed five times in a row on one thread. One who waits for it is woken once, also
+    /// if it rang before he came.
+    pub fn alarm(&self) -> &Notify {
+        self.boards.alarm()
+    }
+
+    /// A service's board.
+    pub(super) fn board(&self, slot: ServiceSlot) -> Arc<Board> {
+        self.boards.of(slot.0 as usize)
+    }
+
+    /// Visits every worker's score for a service.
+    pub(super) fn scores(&self, slot: ServiceSlot, mut visit: impl FnMut(&Score)) {
+        self.shards(slot).iter().filter_map(|shard| shard.score.get()).for_each(|score| visit(score));
+    }
+
+    /// Visits every worker's memory of a service.
+    pub(super) fn memories(&self, slot: ServiceSlot, mut visit: impl FnMut(Variant, &Memory)) {
+        let shards = self.shards(slot);
+        let memories = shards.iter().filter_map(|shard| shard.memories.get());
+        memories.flat_map(|both| both.iter()).for_each(|(variant, memory)| visit(variant, memory));
+    }
+
+    /// A variant's time to the response head, of all time.
+    pub(super) fn ttfb(&self, slot: ServiceSlot, variant: Variant) -> HistogramSnapshot {
+        let shards = self.shards(slot);
+        let all = shards.iter().map(|shard| shard.variants[variant].ttfb());
+        all.fold(HistogramSnapshot::default(), |sum, one| sum.merge(&one))
+    }
+
     fn shards(&self, slot: ServiceSlot) -> Vec<Arc<ServiceShard>> {
         let of_slot = |lane: &Arc<Lane>| lane.services().get(slot.0 as usize).and_then(Clone::clone);
         self.lanes().iter().filter_map(of_slot).collect()
@@ -148,6 +185,7 @@ impl Tallies {
 #[derive(Debug)]
 pub struct WorkerTally {
     lane: Arc<Lane>,
+    boards: Arc<Boards>,
     services: RefCell<Vec<Option<Rc<ServiceTally>>>>,
     seen: Cell<u64>,
 }
@@ -159,7 +197,7 @@ impl WorkerTally {
         if let Some(Some(tally)) = self.services.borrow().get(index) {
             return tally.clone();
         }
-        let tally = ServiceTally::new(self.lane.shard(index));
+        let tally = ServiceTally::new(self.lane.shard(index), self.boards.of(index));
         let mut services = self.services.borrow_mut();
         if services.len() <= index {
             services.resize_with(index + 1, || None);

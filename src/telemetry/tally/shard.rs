@@ -4,14 +4,18 @@
 //! lines, which processors fetch together). Readers hold it by `Arc`; only [`ServiceTally`], which
 //! cannot leave its thread, writes.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::super::counter::Counter;
-use super::super::histogram::Histogram;
+use super::super::histogram::{Histogram, HistogramSnapshot};
+use super::super::trial::{
+    Board, CLIENT_ERROR, DRAW, FAILED, FailureNote, Found, Memory, SUCCESS, Score, Unit, mix, stratum,
+};
 use super::codes::Codes;
 use super::counts::{Totals, VariantCounts};
 use super::flights::{Flights, OldestInFlight};
@@ -43,11 +47,31 @@ pub struct Outcome {
 pub struct ServiceTally {
     shard: Arc<ServiceShard>,
     flights: RefCell<Flights>,
+    board: Arc<Board>,
+}
+
+/// A request that gates judge: what it carries from its routing decision on.
+#[derive(Clone, Copy, Debug)]
+pub struct Trialled(Unit);
+
+/// What a judged request turned out to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Judged {
+    /// Whether it is a failure of its variant.
+    pub is_failure: bool,
+    /// Whether an endpoint of its variant answered with a 4xx.
+    pub is_client_error: bool,
+    /// Whether it is a success for the business.
+    pub is_success: bool,
+    /// How long it waited for the response head, or waits already; `None` where that says nothing.
+    pub waited: Option<Duration>,
+    /// Whether it has been judged before: then it is no other request.
+    pub is_again: bool,
 }
 
 impl ServiceTally {
-    pub(super) fn new(shard: Arc<ServiceShard>) -> Rc<Self> {
-        Rc::new(Self { shard, flights: RefCell::default() })
+    pub(super) fn new(shard: Arc<ServiceShard>, board: Arc<Board>) -> Rc<Self> {
+        Rc::new(Self { shard, flights: RefCell::default(), board })
     }
 
     /// A routing decision was taken by the table of this generation; `finished` must follow. Call it
@@ -82,6 +106,52 @@ impl ServiceTally {
                 counts.upstream_errors[error as usize].increment();
             }
         }
+    }
+
+    /// Whether gates judge a request, by the era of the service that assigned it. `unit` is any hash of the visitor
+    /// under `user` and `cookie`, else of the client's address; asked for only if they do.
+    pub fn trialled(
+        &self,
+        era: u64,
+        variant: Variant,
+        reason: Reason,
+        unit: impl FnOnce() -> u64,
+    ) -> Option<Trialled> {
+        if !self.board.is_armed(era) {
+            return None;
+        }
+        Some(Trialled(Unit { era, variant, stratum: stratum(reason)?, hash: mix(unit()) }))
+    }
+
+    /// Counts for the gates, unless another era has begun. `false`: it has.
+    pub fn judge(&self, trialled: &Trialled, judged: Judged) -> bool {
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let flags = flag(judged.is_failure, FAILED)
+            | flag(judged.is_client_error, CLIENT_ERROR)
+            | flag(judged.is_success, SUCCESS);
+        let found = Found { flags, waited: judged.waited, is_first: !judged.is_again };
+        self.shard.score.get_or_init(Box::default).judge(&self.board, &trialled.0, found)
+    }
+
+    /// Without a response head for so long, a judged request counts as a failure; `None` while that is unknown.
+    pub fn stall(&self) -> Option<Duration> {
+        self.board.stall()
+    }
+
+    /// Notes which requests a variant gets: one in 64 of those that are judged.
+    pub fn sampled<'p>(&self, trialled: &Trialled, method: MethodLabel, path: impl FnOnce() -> Cow<'p, str>) {
+        self.memory(trialled.0.variant).passed(method.as_str(), path);
+    }
+
+    /// Remembers a judged request's failure for people, unless there are too many. `path` is normalised.
+    pub fn failed(&self, trialled: &Trialled, at: Timestamp, failure: impl FnOnce() -> FailureNote) {
+        let unit = trialled.0;
+        self.memory(unit.variant)
+            .failed(at.as_secs(), || failure().remember(at, (unit.stratum != DRAW).then_some(unit.hash)));
+    }
+
+    fn memory(&self, variant: Variant) -> &Memory {
+        &self.shard.memories.get_or_init(Box::default)[variant]
     }
 
     /// A request that was `started` with the same variant and generation is over: the last byte is sent,
@@ -142,6 +212,8 @@ impl ServiceTally {
 pub(super) struct ServiceShard {
     pub(super) variants: PerVariant<VariantShard>,
     pub(super) oldest: OldestInFlight,
+    pub(super) score: OnceLock<Box<Score>>,
+    pub(super) memories: OnceLock<Box<PerVariant<Memory>>>,
 }
 
 /// One thread's counts for one variant.
@@ -158,7 +230,7 @@ pub(super) struct VariantShard {
     spilled: Counter,
     retried: Counter,
     cut: Counter,
-    codes: [std::sync::OnceLock<Box<Codes>>; MethodLabel::ALL.len()],
+    codes: [OnceLock<Box<Codes>>; MethodLabel::ALL.len()],
     duration: Histogram,
     ttfb: Histogram,
     connect: Histogram,
@@ -166,6 +238,10 @@ pub(super) struct VariantShard {
 }
 
 impl VariantShard {
+    pub(super) fn ttfb(&self) -> HistogramSnapshot {
+        self.ttfb.snapshot()
+    }
+
     pub(super) fn totals(&self) -> Totals {
         // Finished before started: read the other way round, a request in between would be over
         // without having begun.
