@@ -201,7 +201,7 @@ impl Guard {
     }
 
     /// [`Guard::tick`] with another judge.
-    fn tick_with(
+    pub(super) fn tick_with(
         &mut self,
         rollout: &Rollout,
         at: Timestamp,
@@ -270,7 +270,7 @@ impl Guard {
 
     /// What the clocks, the finding, people and hooks say together. Changes nothing.
     fn decide(&self, rollout: &Rollout, finding: Finding, evidence: &Evidence, at: Timestamp) -> Tick {
-        let Finding { failure, doubts, permits, readings } = finding;
+        let Finding { failure, doubts, permits, readings } = finite(finding);
         let look = Look { guard: self, rollout, evidence, at };
         let excused = |gate: &Arc<str>| rollout.excused.contains(gate);
         let failure = look.called_off().or(failure).filter(|why| why.rolls_back || !excused(&why.gate));
@@ -523,6 +523,27 @@ impl Look<'_> {
             Hold::Endless => None,
         }
     }
+}
+
+/// Evidence without bound is written as the largest number there is, because JSON has no infinity.
+fn finite(mut finding: Finding) -> Finding {
+    let bound = |value: &mut f64| *value = if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) };
+    for reading in &mut finding.readings {
+        bound(&mut reading.evidence);
+        reading.limit.iter_mut().for_each(bound);
+        reading
+            .permission
+            .iter_mut()
+            .for_each(|(evidence, needed)| [evidence, needed].into_iter().for_each(bound));
+    }
+    for doubt in &mut finding.doubts {
+        match doubt {
+            Wait::Suspect { evidence, limit, .. } => [evidence, limit].into_iter().for_each(bound),
+            Wait::Burn { rate } => bound(rate),
+            _ => {}
+        }
+    }
+    finding
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -15,6 +15,7 @@
 //! shorter time.
 
 mod act;
+mod check;
 mod evidence;
 mod guard;
 mod judge;
@@ -22,7 +23,10 @@ mod machine;
 mod per_role;
 mod plan;
 mod record;
+mod schedule;
 mod sentences;
+#[cfg(test)]
+mod storm_tests;
 mod verdict;
 mod view;
 mod windows;
@@ -37,7 +41,8 @@ pub use plan::{
     BusinessGate, Compare, Confirms, ErrorsGate, Gates, HealthGate, Hold, LatencyGate, MetricGate,
     MetricSource, OnFail, OnInconclusive, Plan, PlanError, RatioGate, Slo, Stage,
 };
-pub use record::Line;
+pub use record::{Difference, Line, Recorder, ReplayError, Replayed, replay};
+pub use schedule::{SCHEDULES, schedule};
 pub use sentences::{grouped, span};
 pub use verdict::{Failure, GateReading, Verdict, Wait};
 pub use view::{Freeze, View};

@@ -13,6 +13,9 @@ use super::windows::Windows;
 use crate::traffic::Weight;
 
 /// A plan.
+///
+/// It is saved with its rollout, inside the state of a service: a field that a later version adds needs a default, so that
+/// an old plan never makes a state unreadable.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Plan {
     /// Its name, also the salt while it runs.
