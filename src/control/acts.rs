@@ -84,6 +84,11 @@ pub(super) fn start(
         return Err(Refusal::RolloutRuns { service, name });
     }
     may_rise(state, facts)?;
+    let problems: Vec<_> = plan.check().iter().map(ToString::to_string).collect();
+    if !problems.is_empty() {
+        let (service, name) = (state.name.clone(), plan.name.clone());
+        return Err(Refusal::Plan { service, name, why: problems.join("; ") });
+    }
     let started = Rollout::start(stamp.generation, plan.clone(), &around(state, facts, stamp));
     let (rollout, effect) = started.map_err(|why| Refusal::Rollout { service: state.name.clone(), why })?;
     let before = ServiceState { last_good: None, ..state.clone() };

@@ -130,7 +130,7 @@ pub(super) struct Inner {
     risk: tokio::sync::Mutex<()>,
     pub(super) saver: Saver,
     events: Arc<Events>,
-    tallies: Arc<Tallies>,
+    pub(super) tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
     pub(super) rollouts: Rollouts,
     checks_changed: Notify,

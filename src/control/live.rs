@@ -358,12 +358,17 @@ fn assemble(
         Some(old) if old.split == split && *old.user_keys == state.recognition.user_keys[..] => old.era,
         Some(_) | None => state.changed.generation,
     };
+    // Plans may have gates of their own.
+    let gates = state.running().map_or(&config.gates, |rollout| {
+        let stage = rollout.plan.stages.get(rollout.stage);
+        stage.map_or(&rollout.plan.gates, |stage| rollout.plan.gates_of(stage))
+    });
     Service {
         settings: config.settings.clone(),
         slot,
         changed_at: state.changed.generation,
         era,
-        success: config.gates.business.as_ref().and_then(success_rule).map(Arc::new),
+        success: gates.business.as_ref().and_then(success_rule).map(Arc::new),
         split,
         user_keys: state.recognition.user_keys.clone().into(),
         groups,

@@ -93,7 +93,9 @@ impl Recorder {
         let Some(queue) = queue.as_ref() else { return };
         let stretch = match line {
             Line::Begin { .. } => tape.stretches.fetch_add(1, Ordering::AcqRel) + 1,
-            Line::Change { .. } | Line::Tick { .. } => tape.stretches.load(Ordering::Acquire),
+            Line::Change { .. } | Line::Tick { .. } | Line::Idle { .. } => {
+                tape.stretches.load(Ordering::Acquire)
+            }
         };
         if queue.try_send(Spoken { tape: tape.clone(), stretch, line }).is_err() {
             tape.breaks(stretch);

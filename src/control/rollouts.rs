@@ -15,6 +15,7 @@ use super::attempt::Attempt;
 use super::change::{Change, Selection};
 use super::checkpoints::{Checkpoints, from_bytes};
 use super::commit::{Control, Who, by_us};
+use super::desired::Desired;
 use super::inbox::{Answered, Inbox, Pushed};
 use super::recorder::Recorder;
 use super::saver::Sink;
@@ -46,13 +47,13 @@ impl EvidenceDisk {
 /// What the metrics page says of a service's rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RolloutFigures {
-    /// The stage, from 0.
+    /// The stage, from 1; 0 before its first and after its last.
     pub stage: usize,
-    /// Each gate's evidence against the candidate.
+    /// Each gate's evidence against the candidate; empty after the end.
     pub evidence: Vec<(Arc<str>, f64)>,
-    /// How many ticks concluded what.
+    /// How many ticks of the service concluded what, since the process started.
     pub verdicts: Verdicts,
-    /// Failures of the candidate beyond what stable would have had at its rate; never falls while a rollout runs.
+    /// Failures of candidates beyond what stable would have had at its rate, since the process started; never falls.
     pub excess_failures: f64,
 }
 
@@ -117,7 +118,7 @@ impl Rollouts {
         self.words.lock().unwrap_or_else(PoisonError::into_inner).remove(service).unwrap_or_default()
     }
 
-    fn shown(&self, service: &str) -> Option<Arc<Shown>> {
+    pub fn shown(&self, service: &str) -> Option<Arc<Shown>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
     }
 
@@ -134,7 +135,10 @@ impl Control {
 
     /// Resolves when rollouts should be ticked at once: a candidate fails again and again, or somebody sent an alarm.
     pub async fn alarmed(&self) {
-        self.inner.rollouts.wake.notified().await;
+        tokio::select! {
+            () = self.inner.rollouts.wake.notified() => {}
+            () = self.inner.tallies.alarm().notified() => {}
+        }
     }
 
     /// How many rollouts run, as of the last tick.
@@ -241,14 +245,13 @@ impl Control {
         self.inner.rollouts.recorder.dropped()
     }
 
-    /// What the metrics page says of the rollout that runs; `None` before its first tick and after its end.
-    pub fn rollout_figures(&self, service: &str) -> Option<RolloutFigures> {
+    /// What the metrics page says of a service's rollouts; `None` before the first tick of one.
+    pub fn rollout_figures(&self, desired: &Desired, service: &str) -> Option<RolloutFigures> {
         let shown = self.inner.rollouts.shown(service)?;
-        let desired = self.desired();
-        let rollout = desired.service(service)?.running().filter(|rollout| rollout.id == shown.rollout)?;
-        let readings = shown.tick.readings.iter();
+        let runs = desired.service(service)?.running().filter(|rollout| rollout.id == shown.rollout);
+        let readings = shown.tick.readings.iter().filter(|_| runs.is_some());
         Some(RolloutFigures {
-            stage: rollout.stage,
+            stage: runs.map_or(0, |rollout| rollout.current_stage().map_or(0, |_| rollout.stage + 1)),
             evidence: readings.map(|reading| (reading.gate.clone(), reading.evidence)).collect(),
             verdicts: shown.verdicts,
             excess_failures: shown.excess_failures,
@@ -270,12 +273,16 @@ impl Control {
     /// Writes the last checkpoint and all lines, and ends the threads.
     pub(super) fn stop_rollouts(&self) {
         let rollouts = &self.inner.rollouts;
-        rollouts.ticker().checkpoint(self, clock::now(), true);
+        {
+            let mut ticker = rollouts.ticker();
+            ticker.flush(self);
+            ticker.checkpoint(self, clock::now(), true);
+        }
         rollouts.checkpoints.stop();
         rollouts.recorder.stop();
     }
 
-    fn view(&self, desired: &super::desired::Desired, service: &Service) -> Option<View> {
+    fn view(&self, desired: &Desired, service: &Service) -> Option<View> {
         let name = &service.settings.name;
         let state = desired.service(name)?;
         let rollout = state.rollout.clone()?;

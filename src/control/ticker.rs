@@ -22,7 +22,7 @@ use super::recorder::Tape;
 use super::recovery::TIDEGATE;
 use crate::clock::{self, Timestamp};
 use crate::rollout::{
-    Evidence, Guard, GuardMode, Line, News, Reading, Rollout, Signal, Stage, Tick, Verdict,
+    self, Evidence, Guard, GuardMode, Line, News, Reading, Rollout, Signal, Stage, Tick, Verdict,
 };
 use crate::routing::{Service, Table};
 use crate::store::AuditEntry;
@@ -60,6 +60,7 @@ struct Armed {
     rollout: Arc<Rollout>,
     guard: Arc<Guard>,
     tape: Arc<Tape>,
+    lines: rollout::Recorder,
     ticked: Instant,
     frozen: bool,
     healthy: bool,
@@ -72,7 +73,7 @@ struct Armed {
     verdicts: Verdicts,
 }
 
-/// How many ticks concluded what, in a row of ticks since the rollout was armed here.
+/// How many ticks of a service concluded what, since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdicts {
     /// Good enough to go on.
@@ -83,9 +84,10 @@ pub struct Verdicts {
     pub fail: u64,
 }
 
-/// Failures of the candidate beyond what stable would have had.
+/// Failures of the candidate beyond what stable would have had: in the rollouts before, and in this one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Excess {
+    before: f64,
     sum: f64,
     most: f64,
 }
@@ -172,6 +174,13 @@ impl Ticker {
         self.armed.len()
     }
 
+    /// Writes down what was kept back of idle ticks.
+    pub fn flush(&mut self, control: &Control) {
+        for armed in &mut self.armed {
+            armed.flush(control);
+        }
+    }
+
     #[cfg(test)]
     pub fn steps_under_way(&self) -> usize {
         self.advancing.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -210,28 +219,34 @@ impl Ticker {
                 }
             }
             let Some(rollout) = state.running() else {
-                if let Some(had) = had {
+                if let Some(mut had) = had {
+                    had.flush(control);
                     rollouts.trials().disarm(had.slot);
-                    rollouts.hide(name);
                 }
                 continue;
             };
             let mut armed = match had {
                 Some(had) if had.rollout.id == rollout.id => had,
                 had => {
-                    if had.is_some() {
-                        rollouts.hide(name);
+                    if let Some(mut had) = had {
+                        had.flush(control);
                     }
                     self.is_due = true;
                     let guard = self.guard(control, state, rollout, is_first);
-                    Armed::new(service, rollout, guard, now)
+                    let mut armed = Armed::new(service, rollout, guard, now);
+                    if let Some(before) = rollouts.shown(name) {
+                        armed.verdicts = before.verdicts;
+                        armed.excess = Excess { before: before.excess_failures, ..Excess::default() };
+                    }
+                    armed
                 }
             };
             armed.at = place;
             armed.arm(control, service);
             self.armed.push(armed);
         }
-        for (name, gone) in known {
+        for (name, mut gone) in known {
+            gone.flush(control);
             // Its service left the configuration: its clocks stand still until it is back.
             rollouts.trials().disarm(gone.slot);
             rollouts.hide(&name);
@@ -326,6 +341,7 @@ impl Armed {
             guard,
             tape: Tape::new(name.clone(), rollout.id),
             service: name,
+            lines: rollout::Recorder::default(),
             ticked: now,
             frozen: false,
             healthy: false,
@@ -347,7 +363,7 @@ impl Armed {
         }
         let gates = stage(rollout).map_or(&rollout.plan.gates, |stage| rollout.plan.gates_of(stage));
         let gauge = Gauge {
-            era: era(service),
+            era: service.era,
             candidate: service.split.candidate,
             rollout: rollout.id,
             latency_ratio: gates.latency.as_ref().map_or(1.0, |latency| latency.ratio),
@@ -361,7 +377,8 @@ impl Armed {
         self.rollout = rollout.clone();
         self.confirms.clear();
         let sentence = rollouts.last_words(&self.service);
-        if rollouts.recorder.is_on() && !self.tape.is_broken() {
+        self.flush(control);
+        if self.is_recorded(control) && !self.tape.is_broken() {
             let rollout = Box::new(Rollout::clone(rollout));
             rollouts.recorder.record(&self.tape, Line::Change { at, rollout, sentence });
         }
@@ -410,7 +427,9 @@ impl Armed {
         evidence.confirms = self.confirms.iter().map(|(hook, answer)| (hook.clone(), answer.yes)).collect();
         self.excess.add(&evidence);
 
-        if rollouts.recorder.is_on() && self.rollout.mode != GuardMode::Off && self.tape.is_broken() {
+        if self.is_recorded(control) && self.tape.is_broken() {
+            // What waits to be written lies behind the gap.
+            self.lines = rollout::Recorder::default();
             let begin = Line::Begin {
                 service: self.service.to_string(),
                 at,
@@ -421,9 +440,10 @@ impl Armed {
         }
         // The thread that writes checkpoints may hold the guard as it was: then this is another one.
         let tick = Arc::make_mut(&mut self.guard).tick(&self.rollout, at, elapsed, &evidence);
-        if rollouts.recorder.is_on() && self.rollout.mode != GuardMode::Off {
-            let (evidence, tick) = (Box::new(evidence), Box::new(tick.clone()));
-            rollouts.recorder.record(&self.tape, Line::Tick { at, evidence, elapsed_ms, tick });
+        if self.is_recorded(control) {
+            for line in self.lines.tick(at, elapsed, evidence, tick.clone()) {
+                rollouts.recorder.record(&self.tape, line);
+            }
         }
         self.left_ms = tick.left_ms;
         self.has_step = tick.act.is_some();
@@ -436,13 +456,25 @@ impl Armed {
         Some(tick)
     }
 
+    /// Where nothing is judged there is nothing to replay.
+    fn is_recorded(&self, control: &Control) -> bool {
+        control.inner.rollouts.recorder.is_on() && self.rollout.mode != GuardMode::Off
+    }
+
+    /// Writes down what was kept back of idle ticks.
+    fn flush(&mut self, control: &Control) {
+        if let Some(line) = self.lines.flush() {
+            control.inner.rollouts.recorder.record(&self.tape, line);
+        }
+    }
+
     fn show(&self, tick: Tick) -> Shown {
         Shown {
             rollout: self.rollout.id,
             transitions: self.rollout.transitions,
             tick,
             held_ms: self.guard.held_ms,
-            excess_failures: self.excess.most,
+            excess_failures: self.excess.before + self.excess.most,
             verdicts: self.verdicts,
         }
     }
@@ -463,10 +495,6 @@ impl Excess {
 /// The stage whose gates are looked at, also before the first one.
 fn stage(rollout: &Rollout) -> Option<&Stage> {
     rollout.plan.stages.get(rollout.stage)
-}
-
-fn era(service: &Service) -> u64 {
-    service.changed_at
 }
 
 fn read(pushed: &Pushed, now: Instant) -> Reading {

@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::rollout::{
     Act, Compare, Ending, Guard, Hold, Line, MetricGate, MetricSource, OnFail, PerRole, Phase, Plan, Rollout,
-    Signal, Stage, Stop, Verb,
+    Signal, Stage, Stop, Verb, replay,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -478,23 +478,9 @@ async fn what_was_recorded_replays_to_the_same_verdicts() {
     assert_eq!(control.records_dropped(), 0);
     assert_eq!(control.records("shop").unwrap().len(), 1);
     let text = control.record_reader().unwrap().tail("shop", None, 1 << 30).unwrap();
-    let (mut running, mut ticks) = (None::<(Box<Rollout>, Box<Guard>)>, 0);
-    for line in text.lines() {
-        match serde_json::from_str(line).unwrap() {
-            Line::Begin { rollout, guard, .. } => running = Some((rollout, guard)),
-            Line::Change { rollout, sentence, .. } => {
-                assert!(!sentence.is_empty());
-                running.as_mut().unwrap().0 = rollout;
-            }
-            Line::Tick { at, evidence, elapsed_ms, tick } => {
-                let (rollout, guard) = running.as_mut().unwrap();
-                let again = guard.tick(rollout, at, Duration::from_millis(elapsed_ms), &evidence);
-                assert_eq!(again, *tick);
-                ticks += 1;
-            }
-        }
-    }
-    assert!(ticks >= 40, "{ticks}");
+    let replayed = replay(text.lines().map(serde_json::from_str::<Line>)).unwrap();
+    assert_eq!((replayed.begins, replayed.is_torn), (1, false));
+    assert!(replayed.ticks >= 40 && replayed.changes >= 1, "{replayed:?}");
 }
 
 /// Prints what a beat of many rollouts costs:
