@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::clock::Timestamp;
 use crate::rollout::{
-    Act, Compare, Ending, Guard, Hold, Line, MetricGate, MetricSource, OnFail, PerRole, Phase, Plan, Rollout,
-    Signal, Stage, Stop, Verb, replay,
+    Act, Compare, Ending, Hold, Line, MetricGate, MetricSource, OnFail, PerRole, Phase, Plan, Rollout,
+    Signal, Stage, Stop, Stratum, Verb, replay,
 };
+use crate::telemetry::{Failure, Judged, MethodLabel, Outcome, ServiceSlot, WorkerTally};
+use crate::traffic::Reason;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -224,7 +226,7 @@ async fn clocks_and_evidence_go_on_exactly_after_a_restart() {
     for (service, guard) in &mut after {
         let before = &before.iter().find(|(name, _)| name == service).unwrap().1;
         assert!(guard.held_ms >= before.held_ms && guard.held_ms <= before.held_ms + 1000);
-        *guard = Guard { held_ms: before.held_ms, armed_ms: before.armed_ms, ..guard.clone() };
+        (guard.held_ms, guard.armed_ms, guard.rate) = (before.held_ms, before.armed_ms, before.rate);
     }
     assert_eq!(after, before);
     let lost = |control: &Control| {
@@ -483,6 +485,67 @@ async fn what_was_recorded_replays_to_the_same_verdicts() {
     assert!(replayed.ticks >= 40 && replayed.changes >= 1, "{replayed:?}");
 }
 
+/// Requests of different visitors, one in `fails` of them failing; `None`: none.
+fn serve(control: &Control, worker: &WorkerTally, service: &str, places: PerVariant<(u64, Option<u64>)>) {
+    let table = control.table();
+    let service = control.live().service(service).unwrap().clone();
+    let tally = worker.service(ServiceSlot(service.slot));
+    for (variant, (requests, fails)) in places.iter() {
+        for request in 0..*requests {
+            let is_failure = fails.is_some_and(|fails| request % fails == 0);
+            tally.started(variant, table.generation());
+            tally.assigned(variant, Reason::Cookie);
+            let failure = is_failure.then_some(Failure::Status);
+            let (ttfb, method) = (Some(Duration::from_millis(5)), MethodLabel::Get);
+            tally.outcome(Outcome {
+                variant,
+                code: if is_failure { 500 } else { 200 },
+                method,
+                ttfb,
+                failure,
+            });
+            if let Some(trialled) = tally.trialled(service.era, variant, Reason::Cookie, || request * 7919) {
+                tally.judge(&trialled, Judged { is_failure, waited: ttfb, ..Judged::default() });
+            }
+            tally.finished(variant, table.generation(), Duration::from_millis(5), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_data_plane_counts_by_place_is_judged_by_role() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shop = config("shop");
+    shop.guard = GuardMode::Notify;
+    shop.stable = Variant::Green;
+    let control = start_with(folder.path(), vec![shop]);
+    let worker = control.tallies().worker(0);
+    let mut beat = Beat::new();
+    commit(&control, &shift(&[("shop", 10)])).await.unwrap();
+    beat.tick(&control);
+    // Blue is the candidate.
+    serve(&control, &worker, "shop", PerVariant { blue: (100, Some(10)), green: (900, None) });
+    beat.tick(&control);
+    let figures = control.rollout_figures(&control.desired(), "shop").unwrap();
+    assert_eq!((figures.stage, figures.excess_failures), (1, 10.0));
+    commit(&control, &shift(&[("shop", 0)])).await.unwrap();
+    beat.tick(&control);
+    let figures = control.rollout_figures(&control.desired(), "shop").unwrap();
+    assert_eq!((figures.stage, figures.excess_failures), (0, 10.0), "counters outlive the rollout");
+    assert!(control.stop());
+    let text = control.record_reader().unwrap().tail("shop", None, 1 << 30).unwrap();
+    let seen = text.lines().find_map(|line| match serde_json::from_str(line).unwrap() {
+        Line::Tick { evidence, .. } if evidence.requests.candidate > 0 => Some(evidence),
+        _ => None,
+    });
+    let seen = seen.unwrap();
+    assert_eq!(seen.requests, PerRole { stable: 900, candidate: 100 });
+    assert_eq!(seen.failures, PerRole { stable: 0, candidate: 10 });
+    let by_cookie = &seen.strata[Stratum::Cookie as usize];
+    assert_eq!((by_cookie.errors.candidate.events, by_cookie.errors.stable.events), (10, 0));
+    assert!(by_cookie.errors.candidate.units >= 90 && by_cookie.errors.stable.units >= 850);
+}
+
 /// Prints what a beat of many rollouts costs:
 /// `cargo test --release --lib ten_thousand -- --ignored --nocapture`.
 #[tokio::test]
@@ -510,13 +573,26 @@ async fn ten_thousand_rollouts_tick_in_well_under_200_ms() {
         costs.push(clock::now() - begun);
     }
     assert_eq!(control.running_rollouts(), MANY);
+    let figures = |costs: &mut Vec<Duration>| {
+        costs.sort();
+        format!("median {:?}, most {:?}", costs[costs.len() / 2], costs[costs.len() - 1])
+    };
     let first = costs.remove(0);
-    costs.sort();
-    println!(
-        "{MANY} idle rollouts: first beat {first:?}, then median {:?}, most {:?}; {} MiB more than without",
-        costs[costs.len() / 2],
-        costs[costs.len() - 1],
-        resident().saturating_sub(before),
-    );
+    let idle = figures(&mut costs);
+    println!("{MANY} idle: first {first:?}, {idle}; {} MiB more", resident().saturating_sub(before));
+
+    // Each with some requests, a few of which fail.
+    let worker = control.tallies().worker(0);
+    let mut costs = Vec::new();
+    for _ in 0..20 {
+        for name in &names {
+            serve(&control, &worker, name, PerVariant { blue: (4, Some(50)), green: (2, Some(40)) });
+        }
+        let begun = clock::now();
+        beat.tick(&control);
+        costs.push(clock::now() - begun);
+    }
+    println!("{MANY} busy: {}; {} MiB more", figures(&mut costs), resident().saturating_sub(before));
+    println!("lines dropped: {}", control.records_dropped());
     control.stop();
 }
