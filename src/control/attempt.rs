@@ -154,13 +154,13 @@ impl Attempt {
                 // Health flipped meanwhile: tables have larger numbers by now.
                 false => self.control.allocate(),
             };
+            // On its way to the log before it acts, as it is in the state.
+            self.record(&changes, &Stamp { generation, ..stamp });
             let live_after = self.put_in_force(&mut live, desired, &changes, generation);
             drop(live);
             if let Change::Deploy { service, .. } = &self.change {
                 self.control.measure_anew(service);
             }
-            let stamp = Stamp { generation, ..stamp };
-            self.record(&changes, &stamp);
             return Ok(Committed { generation, saved: true, live: live_after, changes });
         }
         // Others kept coming in between, or made the same change.

@@ -51,12 +51,14 @@ struct Paper {
 
 impl Checkpoints {
     /// Starts the thread.
-    pub fn start(mut sink: Sink) -> io::Result<Self> {
+    pub fn start(sink: Sink) -> io::Result<Self> {
         let desk = Arc::new(Desk::default());
         let (alive, ended) = mpsc::channel();
         let thread_desk = desk.clone();
         std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
             let _alive = alive;
+            // Let go before that, and with it the file.
+            let mut sink = sink;
             let mut failing = false;
             while let Some(guards) = thread_desk.next() {
                 let written = sink(&to_bytes(&guards));

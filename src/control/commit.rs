@@ -411,8 +411,8 @@ impl Control {
     /// Saves for the last time and ends the threads. Call it when nothing changes any more.
     pub fn stop(&self) -> bool {
         self.record(by_us("stop", self.generation()));
-        self.stop_rollouts();
         let saved = self.inner.saver.stop(self.desired());
+        self.stop_rollouts();
         self.inner.events.stop();
         saved
     }

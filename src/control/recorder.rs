@@ -6,14 +6,16 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use crate::rollout::Line;
 use crate::store::{RecordLog, RecordReader};
 
 /// How many lines wait at most: some ticks of ten thousand rollouts.
 const QUEUED_MAX: usize = 32 * 1024;
+/// How long the thread may take for its last lines.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where a rollout's record stands. Each line that begins starts a stretch; a gap breaks the stretch that it is in.
 #[derive(Debug)]
@@ -57,19 +59,23 @@ pub(super) struct Recorder {
     queue: Mutex<Option<SyncSender<Spoken>>>,
     dropped: Arc<AtomicU64>,
     reader: Option<RecordReader>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    ended: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 impl Recorder {
     /// Starts the thread. Without a log nothing is recorded.
     pub fn start(records: Option<(RecordLog, RecordReader)>) -> io::Result<Self> {
         let dropped = Arc::<AtomicU64>::default();
-        let Some((mut log, reader)) = records else {
-            return Ok(Self { queue: Mutex::default(), dropped, reader: None, thread: Mutex::default() });
+        let Some((log, reader)) = records else {
+            return Ok(Self { queue: Mutex::default(), dropped, reader: None, ended: Mutex::default() });
         };
         let (queue, lines) = sync_channel::<Spoken>(QUEUED_MAX);
         let lost = dropped.clone();
-        let thread = std::thread::Builder::new().name("records".to_owned()).spawn(move || {
+        let (alive, ended) = mpsc::channel();
+        std::thread::Builder::new().name("records".to_owned()).spawn(move || {
+            let _alive = alive;
+            // Let go before that, and with it the folder.
+            let mut log = log;
             let mut failing = false;
             for spoken in lines {
                 let written = write(&mut log, &spoken);
@@ -83,8 +89,8 @@ impl Recorder {
                 failing = written.is_err();
             }
         })?;
-        let (queue, thread) = (Mutex::new(Some(queue)), Mutex::new(Some(thread)));
-        Ok(Self { queue, dropped, reader: Some(reader), thread })
+        let (queue, ended) = (Mutex::new(Some(queue)), Mutex::new(Some(ended)));
+        Ok(Self { queue, dropped, reader: Some(reader), ended })
     }
 
     /// Takes down a line; never waits.
@@ -118,12 +124,12 @@ impl Recorder {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what is queued and ends.
+    /// Writes what is queued and ends; a disk that hangs is given up after two seconds.
     pub fn stop(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A thread that panicked has said so.
-            let _ = thread.join();
+        if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Nothing is ever sent: the other end goes when the thread does.
+            let _ = ended.recv_timeout(STOP_PATIENCE);
         }
     }
 }

@@ -135,7 +135,7 @@ impl Ticker {
         let mut later = Vec::new();
         for armed in &mut self.armed {
             let Some(service) = table.services().get(armed.at) else { continue };
-            let is_turn = (self.beats + u64::from(armed.slot.0)) % IDLE_BEATS == 0;
+            let is_turn = (self.beats + u64::from(armed.slot.0)).is_multiple_of(IDLE_BEATS);
             let Some(tick) = armed.tick(control, service, &desired, is_turn, now, at) else { continue };
             if let Some(news) = &tick.news {
                 tell(control, &armed.service, news);
@@ -250,11 +250,11 @@ impl Ticker {
             // Its service left the configuration: its clocks stand still until it is back.
             rollouts.trials().disarm(gone.slot);
             rollouts.hide(&name);
-            if desired.service(&name).is_some_and(|state| state.running().is_some()) {
-                self.aside.insert(name, gone.guard);
-            }
+            self.aside.insert(name, gone.guard);
             self.is_due = true;
         }
+        let runs = |name: &str| desired.service(name).and_then(|state| state.running());
+        self.aside.retain(|name, guard| runs(name).is_some_and(|rollout| rollout.id == guard.id));
     }
 
     /// The guard of a rollout that is armed here for the first time.
