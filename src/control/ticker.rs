@@ -30,6 +30,8 @@ use crate::telemetry::{Gauge, ServiceSlot};
 
 /// A guard without news is ticked in one of so many beats.
 const IDLE_BEATS: u64 = 4;
+/// A beat so soon after the last one was rung for.
+const EARLY: Duration = Duration::from_millis(500);
 /// How often clocks and evidence are handed to the disk.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// The same after a transition: soon, and not a hundred times a second.
@@ -46,6 +48,8 @@ pub(super) struct Ticker {
     advancing: Arc<Mutex<HashSet<Arc<str>>>>,
     began: Timestamp,
     beats: u64,
+    /// The last beat that was not early.
+    beaten: Option<Instant>,
     checkpointed: Option<Instant>,
     /// Something changed that a crash should not undo.
     is_due: bool,
@@ -113,6 +117,7 @@ impl Ticker {
             advancing: Arc::default(),
             began,
             beats: 0,
+            beaten: None,
             checkpointed: None,
             is_due: false,
         }
@@ -120,7 +125,12 @@ impl Ticker {
 
     /// One beat.
     pub fn beat(&mut self, control: &Control, now: Instant, at: Timestamp) {
-        self.beats += 1;
+        // Rung for in between: whoever has nothing to say is not asked.
+        let is_early = self.beaten.is_some_and(|before| now.saturating_duration_since(before) < EARLY);
+        if !is_early {
+            self.beats += 1;
+            self.beaten = Some(now);
+        }
         let (desired, table) = {
             let live = control.live();
             (live.desired.clone(), control.table())
@@ -135,7 +145,7 @@ impl Ticker {
         let mut later = Vec::new();
         for armed in &mut self.armed {
             let Some(service) = table.services().get(armed.at) else { continue };
-            let is_turn = (self.beats + u64::from(armed.slot.0)).is_multiple_of(IDLE_BEATS);
+            let is_turn = !is_early && (self.beats + u64::from(armed.slot.0)).is_multiple_of(IDLE_BEATS);
             let Some(tick) = armed.tick(control, service, &desired, is_turn, now, at) else { continue };
             if let Some(news) = &tick.news {
                 tell(control, &armed.service, news);
