@@ -5,14 +5,18 @@
 //!
 //! `cargo bench --bench commit`
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use divan::Bencher;
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tidegate::clock;
-use tidegate::control::{Change, Committed, Control, Disk, Events, Selection, ServiceConfig, Who};
+use tidegate::control::{
+    Change, Committed, Control, Disk, Events, EvidenceDisk, Selection, ServiceConfig, Who,
+};
 use tidegate::rollout::{Gates, GuardMode};
 use tidegate::routing::{Limits, Recognition, Route, ServiceSettings, Tell, Timeouts, WhenUnhealthy};
 use tidegate::store::{AuditLimits, Origin, Recovered, StateFolder};
@@ -59,6 +63,19 @@ fn shift_up_acknowledged(bencher: Bencher<'_, '_>, services: usize) {
     bencher.with_inputs(|| bench.commit(&shift(25))).bench_local_values(|_| bench.commit(&shift(50)));
 }
 
+/// A beat of so many guarded rollouts without traffic; the records go nowhere.
+#[divan::bench(args = SERVICES, sample_size = 1, sample_count = 40)]
+fn beat_of_idle_rollouts(bencher: Bencher<'_, '_>, services: usize) {
+    let bench = Bench::new(services);
+    let weights = (0..services).map(|at| (format!("service-{at}").into(), percent(5))).collect();
+    bench.commit(&Change::Shift { weights, if_generation: None, take_over: false });
+    let now = Cell::new(clock::now());
+    bencher.bench_local(|| {
+        now.set(now.get() + Duration::from_secs(1));
+        bench.control.tick_rollouts(now.get(), clock::wall());
+    });
+}
+
 /// A control plane whose disk takes no time.
 struct Bench {
     runtime: Runtime,
@@ -73,7 +90,8 @@ impl Bench {
         let state = StateFolder::open(folder.path()).expect("the folder opens");
         let log = state.audit_log(AuditLimits::default()).expect("the audit log opens");
         let events = Arc::new(Events::start(log, state.audit_reader()).expect("a thread"));
-        let disk = Disk { states: Box::new(|_| Ok(())), kills: Box::new(|_| Ok(())), events };
+        let evidence = EvidenceDisk::none();
+        let disk = Disk { states: Box::new(|_| Ok(())), kills: Box::new(|_| Ok(())), evidence, events };
         let fresh = Recovered { payload: None, origin: Origin::Fresh };
         let configs = (0..services).map(config).collect();
         let control =
@@ -108,10 +126,13 @@ impl Drop for Bench {
     }
 }
 
-fn shift(percent: u32) -> Change {
-    let weight = Weight::from_percent(percent).unwrap_or_default();
+fn percent(percent: u32) -> Weight {
+    Weight::from_percent(percent).unwrap_or_default()
+}
+
+fn shift(to: u32) -> Change {
     Change::Shift {
-        weights: BTreeMap::from([("service-0".into(), weight)]),
+        weights: BTreeMap::from([("service-0".into(), percent(to))]),
         if_generation: None,
         take_over: false,
     }
@@ -160,7 +181,7 @@ fn config(at: usize) -> ServiceConfig {
         initial_weight: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         version: PerVariant::default(),
-        guard: GuardMode::Off,
+        guard: GuardMode::Rollback,
         gates: Gates::standard(),
         slo: None,
     }

@@ -1,28 +1,29 @@
 //! What the metrics page says besides counts.
 
-use crate::control::Control;
+use crate::control::{Control, RolloutFigures, Verdicts};
 use crate::routing::Service;
-use crate::telemetry::{EndpointFacts, Facts, ServiceFacts, ServiceSlot, VariantFacts};
+use crate::telemetry::{EndpointFacts, Facts, RolloutFacts, ServiceFacts, ServiceSlot, VariantFacts};
 use crate::traffic::PerVariant;
 
 /// Everything in force, for the page.
 pub fn facts(control: &Control, access_log_dropped: u64) -> Facts {
-    let table = control.table();
+    let (table, desired) = (control.table(), control.desired());
+    let rollout = |service: &Service| control.rollout_figures(&desired, &service.settings.name);
     Facts {
         generation: table.generation(),
         state_unsaved: !control.is_saved(),
         access_log_dropped,
-        services: table.services().iter().map(|service| describe(service)).collect(),
+        services: table.services().iter().map(|service| describe(service, rollout(service))).collect(),
     }
 }
 
-fn describe(service: &Service) -> ServiceFacts {
+fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts {
     let split = &service.split;
     ServiceFacts {
         name: service.settings.name.to_string(),
         slot: ServiceSlot(service.slot),
         locked: split.lock,
-        rollout: None,
+        rollout: rollout.map(told),
         variants: PerVariant::from_fn(|variant| {
             let group = &service.groups[variant];
             VariantFacts {
@@ -39,5 +40,15 @@ fn describe(service: &Service) -> ServiceFacts {
                     .collect(),
             }
         }),
+    }
+}
+
+fn told(figures: RolloutFigures) -> RolloutFacts {
+    let Verdicts { pass, wait, fail } = figures.verdicts;
+    RolloutFacts {
+        stage: u32::try_from(figures.stage).unwrap_or(u32::MAX),
+        evidence: figures.evidence,
+        verdicts: vec![("pass", pass), ("wait", wait), ("fail", fail)],
+        excess_failures: figures.excess_failures,
     }
 }

@@ -17,6 +17,9 @@ use crate::telemetry::{AccessLogHandle, Tallies, control_metrics, listener, page
 /// How often traffic is measured.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long an alarm may not be followed by another one: a candidate that only fails must not keep this thread busy.
+const ALARM_GAP: Duration = Duration::from_millis(20);
+
 /// What a scrape looks at.
 pub(super) struct Watcher {
     pub(super) control: Control,
@@ -75,8 +78,13 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, mut phases: watch::R
         let mut every = tokio::time::interval(TICK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            every.tick().await;
-            control.tick(clock::now());
+            tokio::select! {
+                _ = every.tick() => control.tick(clock::now()),
+                () = control.alarmed() => {
+                    control.tick_rollouts(clock::now(), clock::wall());
+                    tokio::time::sleep(ALARM_GAP).await;
+                }
+            }
         }
     };
     let work = async {

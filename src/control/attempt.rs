@@ -8,10 +8,11 @@ use super::change::{self, Applied, Change, Delta, Direction, Refusal, Selection,
 use super::commit::{CommitError, Committed, Control, IdempotencyKey, REBASES_MAX, Who};
 use super::desired::{Answer, Desired};
 use super::live::{Live, Mark};
+use super::recovery::is_kept;
 use super::saver::Ticket;
 use crate::clock;
 use crate::store::AuditEntry;
-use crate::traffic::{Cause, Weight};
+use crate::traffic::{Cause, Variant, Weight};
 
 /// How long a change toward stable waits for the disk before it is acknowledged without.
 const SAFE_WAIT: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ enum Step {
     /// In force before, or nothing to do.
     Done(Committed),
     /// In force; the disk follows.
-    Wait { committed: Committed, ticket: Ticket },
+    Wait { committed: Committed, ticket: Ticket, kills: Option<Ticket> },
     /// It has to wait for the disk first.
     Risk(Mark),
 }
@@ -40,13 +41,21 @@ impl Attempt {
     pub(super) async fn make(self) -> Result<Committed, CommitError> {
         match self.toward_stable()? {
             Step::Done(committed) => Ok(committed),
-            Step::Wait { committed, ticket } => Ok(self.saved(committed, ticket).await),
+            Step::Wait { committed, ticket, kills } => Ok(self.saved(committed, ticket, kills).await),
             // A task of its own: if the client goes away, what is on disk must still be brought in line with
             // what is in force.
             Step::Risk(mark) => match tokio::spawn(async move { self.toward_candidate(mark).await }).await {
                 Ok(done) => done,
                 Err(_) => Err(CommitError::Busy),
             },
+        }
+    }
+
+    /// Makes the change now or not at all: `false` if it has to wait for the disk first. Waits for nothing.
+    pub(super) fn at_once(&self) -> Result<bool, CommitError> {
+        match self.toward_stable()? {
+            Step::Done(_) | Step::Wait { .. } => Ok(true),
+            Step::Risk(_) => Ok(false),
         }
     }
 
@@ -72,12 +81,12 @@ impl Attempt {
         let live_after = self.put_in_force(&mut live, desired.clone(), &applied.changes, stamp.generation);
         // Given to the savers before anybody else can change anything: what is newest is written last.
         let ticket = self.control.save(desired.clone());
-        let kills = matches!(self.change, Change::Kill(_)).then(|| self.control.save_kills(desired));
+        let locks = applied
+            .changes
+            .iter()
+            .any(|delta| delta.changed && delta.lock.as_ref().is_some_and(|lock| is_kept(lock.cause)));
+        let kills = locks.then(|| self.control.save_kills(desired));
         drop(live);
-        let ticket = match kills {
-            Some(kills) => either(kills, ticket),
-            None => ticket,
-        };
         self.record(&applied.changes, &stamp);
         let committed = Committed {
             generation: stamp.generation,
@@ -85,7 +94,7 @@ impl Attempt {
             live: live_after,
             changes: applied.changes,
         };
-        Ok(Step::Wait { committed, ticket })
+        Ok(Step::Wait { committed, ticket, kills })
     }
 
     /// From now on, nothing that waits for the disk may land on these services.
@@ -97,7 +106,11 @@ impl Attempt {
     }
 
     /// Waits for the disk, but not for long.
-    async fn saved(&self, committed: Committed, ticket: Ticket) -> Committed {
+    async fn saved(&self, committed: Committed, ticket: Ticket, kills: Option<Ticket>) -> Committed {
+        let ticket = match kills {
+            Some(kills) => either(kills, ticket),
+            None => ticket,
+        };
         let saved = matches!(tokio::time::timeout(SAFE_WAIT, ticket).await, Ok(Ok(Ok(()))));
         Committed { saved, ..committed }
     }
@@ -141,19 +154,19 @@ impl Attempt {
                 // Health flipped meanwhile: tables have larger numbers by now.
                 false => self.control.allocate(),
             };
+            // On its way to the log before it acts, as it is in the state.
+            self.record(&changes, &Stamp { generation, ..stamp });
             let live_after = self.put_in_force(&mut live, desired, &changes, generation);
             drop(live);
             if let Change::Deploy { service, .. } = &self.change {
                 self.control.measure_anew(service);
             }
-            let stamp = Stamp { generation, ..stamp };
-            self.record(&changes, &stamp);
             return Ok(Committed { generation, saved: true, live: live_after, changes });
         }
         // Others kept coming in between, or made the same change.
         match self.toward_stable()? {
             Step::Done(committed) => Ok(committed),
-            Step::Wait { committed, ticket } => Ok(self.saved(committed, ticket).await),
+            Step::Wait { committed, ticket, kills } => Ok(self.saved(committed, ticket, kills).await),
             Step::Risk(_) => Err(CommitError::Busy),
         }
     }
@@ -233,7 +246,7 @@ impl Attempt {
         self.keep_answer(&mut applied, &stamp);
         let desired = Arc::new(applied.desired);
         live.adopt(desired.clone(), &[]);
-        Step::Wait { committed, ticket: self.control.save(desired) }
+        Step::Wait { committed, ticket: self.control.save(desired), kills: None }
     }
 
     /// Whether what this change asked for is on disk already.
@@ -242,9 +255,13 @@ impl Attempt {
         saver.is_saved() || (matches!(self.change, Change::Kill(_)) && saver.are_kills_saved())
     }
 
+    fn is_about_rollouts(&self) -> bool {
+        matches!(self.change, Change::Start { .. } | Change::Rollout { .. } | Change::Steps(_))
+    }
+
     fn record(&self, changes: &[Delta], stamp: &Stamp) {
         for delta in changes.iter().filter(|delta| delta.changed) {
-            self.control.record(AuditEntry {
+            let entry = AuditEntry {
                 time: stamp.time,
                 what: self.change.kind().to_owned(),
                 generation: stamp.generation,
@@ -254,7 +271,21 @@ impl Attempt {
                 from: Some(before(delta)),
                 to: Some(after(delta)),
                 reason: self.who.reason.clone(),
-            });
+            };
+            let Some(happened) = &delta.happened else {
+                self.control.record(entry);
+                continue;
+            };
+            self.control.inner.rollouts.say(&delta.service, happened.sentence.clone());
+            if !self.is_about_rollouts() {
+                self.control.record(entry.clone());
+            }
+            let reason = match &self.who.reason {
+                Some(reason) => format!("{} ({reason})", happened.sentence),
+                None => happened.sentence.clone(),
+            };
+            let what = format!("rollout-{}", happened.what);
+            self.control.record(AuditEntry { what, reason: Some(reason), ..entry });
         }
     }
 }
@@ -291,11 +322,18 @@ fn either(one: Ticket, other: Ticket) -> Ticket {
 }
 
 fn before(delta: &Delta) -> String {
-    describe(delta, delta.from, delta.lock_before.as_ref().map(|lock| lock.cause))
+    let candidate = if delta.swapped { delta.candidate.other() } else { delta.candidate };
+    describe(candidate, delta.from, delta.lock_before.as_ref().map(|lock| lock.cause))
 }
 
 fn after(delta: &Delta) -> String {
-    let mut text = describe(delta, delta.to, delta.lock.as_ref().map(|lock| lock.cause));
+    let mut text = describe(delta.candidate, delta.to, delta.lock.as_ref().map(|lock| lock.cause));
+    if delta.swapped {
+        text.insert_str(0, &format!("{} stable, ", delta.candidate.other()));
+    }
+    if delta.frozen {
+        text.push_str(", frozen");
+    }
     if let Some(deployed) = &delta.deployed {
         let urls: Vec<_> = deployed.endpoints.iter().map(|endpoint| endpoint.url.to_string()).collect();
         text.push_str(&format!(" at {}", urls.join(", ")));
@@ -306,7 +344,7 @@ fn after(delta: &Delta) -> String {
     text
 }
 
-fn describe(delta: &Delta, weight: Weight, lock: Option<Cause>) -> String {
+fn describe(candidate: Variant, weight: Weight, lock: Option<Cause>) -> String {
     let lock = lock.map_or_else(String::new, |cause| format!(", locked ({cause})"));
-    format!("{} {weight}{lock}", delta.candidate)
+    format!("{candidate} {weight}{lock}")
 }

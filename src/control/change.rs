@@ -5,16 +5,16 @@
 //! the disk may follow. Everything else, every mixed change included, is *toward the candidate* and waits for the disk first.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
+use super::acts::{self, Turn};
 use super::desired::{Changed, Deployed, Desired, ServiceState};
+pub use super::refusal::Refusal;
+use super::settings::ServiceConfig;
 use crate::clock::Timestamp;
-use crate::rollout::{Act, Plan};
-use crate::routing::Recognition;
+use crate::rollout::{Act, Freeze, Plan};
 use crate::traffic::{Cause, Lock, PerVariant, Variant, Weight};
 use crate::upstream::EndpointSpec;
 
@@ -44,6 +44,8 @@ pub enum Change {
         /// What.
         act: Act,
     },
+    /// What guards have found, each for its service. What is void or refused by now is left out.
+    Steps(Vec<FoundStep>),
     /// Advances stop, or may go on.
     Freeze {
         /// Of which services.
@@ -69,13 +71,24 @@ impl Change {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Shift { .. } => "shift",
-            Self::Start { .. } | Self::Rollout { .. } => "rollout",
+            Self::Start { .. } | Self::Rollout { .. } | Self::Steps(_) => "rollout",
             Self::Freeze { .. } => "freeze",
             Self::Kill(_) => "kill",
             Self::Arm(_) => "arm",
             Self::Deploy { .. } => "deploy",
         }
     }
+}
+
+/// A step that a guard has found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundStep {
+    /// The service.
+    pub service: Arc<str>,
+    /// The `id` of the rollout that it is for: void for any other.
+    pub rollout: u64,
+    /// What has to be done.
+    pub act: Act,
 }
 
 /// Which services.
@@ -99,14 +112,12 @@ pub enum Direction {
 /// What is known about a configured service at the moment of a change.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// How the configuration says that visitors are recognised.
-    pub recognition: Recognition,
-    /// How many endpoints each variant has.
-    pub endpoints: PerVariant<usize>,
+    /// What the configuration says.
+    pub config: Arc<ServiceConfig>,
+    /// The endpoints of each variant.
+    pub specs: PerVariant<Vec<EndpointSpec>>,
     /// Whether one of them is healthy.
     pub healthy: PerVariant<bool>,
-    /// The endpoints of the stable variant, which the candidate must not share.
-    pub stable_endpoints: Vec<EndpointSpec>,
 }
 
 /// The circumstances of a change.
@@ -160,113 +171,36 @@ pub struct Delta {
     /// What was deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed: Option<Deployed>,
+    /// Whether the roles have swapped: the candidate is another place than before.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub swapped: bool,
+    /// Whether advances are frozen afterwards.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub frozen: bool,
+    /// What became of its rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub happened: Option<Happened>,
     /// Whether anything is different.
     pub changed: bool,
 }
 
-/// Why a change is not made. Nothing has changed then.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// No service of that name.
-    #[error("there is no service {name:?}; {known}")]
-    UnknownService {
-        /// The name that was asked for.
-        name: String,
-        /// What there is instead, as a sentence.
-        known: String,
-    },
-    /// Nothing was named.
-    #[error("no service was named")]
-    Nothing,
-    /// Somebody was faster.
-    #[error(
-        "{service} changed in generation {generation}, after {expected}: by {actor} at {time}; look at it again"
-    )]
-    Stale {
-        /// The service.
-        service: Arc<str>,
-        /// Its last change.
-        generation: u64,
-        /// What the caller knew.
-        expected: u64,
-        /// Who was faster.
-        actor: String,
-        /// When.
-        time: Timestamp,
-    },
-    /// Somebody else wanted something of the same services while this waited for the disk.
-    #[error(
-        "nothing changed: while this waited for the disk, somebody else changed {0} or asked for less of the candidate; look at it again"
-    )]
-    Overtaken(String),
-    /// A lock forbids it.
-    #[error("{service} is locked ({}, by {} at {}): {}", .lock.cause, .lock.actor, .lock.at, UnlockHint(.service))]
-    Locked {
-        /// The service.
-        service: Arc<str>,
-        /// Its lock.
-        lock: Lock,
-    },
-    /// The candidate could not answer.
-    #[error("{service}: {candidate} has {}; {}", EndpointCount(*.endpoints), HealthHint(*.endpoints))]
-    NoHealthyCandidate {
-        /// The service.
-        service: Arc<str>,
-        /// The candidate.
-        candidate: Variant,
-        /// How many endpoints it has.
-        endpoints: usize,
-    },
-    /// A deployment would change what users get.
-    #[error("{service}: {candidate} has {weight} of the traffic; shift it to 0% before a deployment")]
-    CandidateInUse {
-        /// The service.
-        service: Arc<str>,
-        /// The candidate.
-        candidate: Variant,
-        /// Its weight.
-        weight: Weight,
-    },
-    /// A deployment onto what serves users.
-    #[error("{service}: {url} is an endpoint of {stable}, the stable variant")]
-    SharedEndpoint {
-        /// The service.
-        service: Arc<str>,
-        /// The endpoint.
-        url: String,
-        /// The stable variant.
-        stable: Variant,
-    },
-    /// The request makes no sense by itself.
-    #[error("{0}")]
-    Invalid(String),
+/// What became of a rollout, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Happened {
+    /// `start`, `stage`, `pause`, `resume`, `rollback`, `promotion` or `keep-over`.
+    pub what: String,
+    /// A sentence.
+    pub sentence: String,
 }
 
-struct UnlockHint<'s>(&'s str);
-
-impl fmt::Display for UnlockHint<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "find out why, then `tidegate arm {} --note \"…\"`", self.0)
+impl Happened {
+    pub(super) fn new(what: &str, sentence: String) -> Self {
+        Self { what: what.to_owned(), sentence }
     }
 }
 
-struct EndpointCount(usize);
-
-impl fmt::Display for EndpointCount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0 == 0 { "no endpoint" } else { "no healthy endpoint" })
-    }
-}
-
-struct HealthHint(usize);
-
-impl fmt::Display for HealthHint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            0 => "deploy one first: `tidegate deploy SERVICE http://…`",
-            _ => "see `tidegate status` for why its checks fail",
-        })
-    }
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Applies `change` to a copy of `desired`. `facts` knows the configured services; a service that is
@@ -295,8 +229,11 @@ pub fn apply(
     let mut next = desired.clone();
     let mut changes = Vec::new();
     let mut direction = Direction::TowardStable;
-    let mut put = |before: &ServiceState, after: ServiceState, deployed: Option<Deployed>, facts: &Facts| {
-        let (after, changed) = stamped(before, after, facts, stamp);
+    let mut put = |before: &ServiceState, turn: Turn, facts: &Facts| {
+        if turn.direction == Direction::TowardCandidate {
+            direction = Direction::TowardCandidate;
+        }
+        let (after, changed) = stamped(before, turn.after, facts, stamp);
         changes.push(Delta {
             service: before.name.clone(),
             candidate: after.candidate(),
@@ -304,7 +241,10 @@ pub fn apply(
             to: after.weight,
             lock_before: before.lock.clone(),
             lock: after.lock.clone(),
-            deployed,
+            deployed: None,
+            swapped: before.stable != after.stable,
+            frozen: after.freeze.is_some(),
+            happened: turn.happened.filter(|_| changed),
             changed,
         });
         if changed {
@@ -313,52 +253,71 @@ pub fn apply(
     };
 
     match change {
-        Change::Start { .. } | Change::Rollout { .. } | Change::Freeze { .. } => {
-            return Err(Refusal::Invalid("rollouts are not known yet".to_owned()));
-        }
-        Change::Shift { weights, if_generation, .. } => {
+        Change::Shift { weights, if_generation, take_over } => {
             if weights.is_empty() {
                 return Err(Refusal::Nothing);
             }
             for (name, weight) in weights {
                 let (state, facts) = find(name)?;
-                may_shift(state, *weight, &facts, *if_generation)?;
-                if *weight > state.weight {
-                    direction = Direction::TowardCandidate;
+                is_known(state, *if_generation)?;
+                put(state, acts::shift(state, *weight, *take_over, &facts, stamp)?, &facts);
+            }
+        }
+        Change::Start { service, plan } => {
+            let (state, facts) = find(service)?;
+            put(state, acts::start(state, plan, &facts, stamp)?, &facts);
+        }
+        Change::Rollout { service, act } => {
+            let (state, facts) = find(service)?;
+            let turn = acts::act(state, act, &facts, stamp)?;
+            put(state, turn.unwrap_or_else(|| Turn::none(state)), &facts);
+        }
+        Change::Steps(steps) => {
+            for step in steps {
+                let Ok((state, facts)) = find(&step.service) else { continue };
+                if state.running().is_none_or(|rollout| rollout.id != step.rollout) {
+                    continue;
                 }
-                put(state, ServiceState { weight: *weight, ..state.clone() }, None, &facts);
+                if let Ok(Some(turn)) = acts::act(state, &step.act, &facts, stamp) {
+                    put(state, turn, &facts);
+                }
+            }
+            if changes.is_empty() {
+                // Nobody has asked for less of anything.
+                direction = Direction::TowardCandidate;
+            }
+        }
+        Change::Freeze { selection, on } => {
+            for name in selected(selection)? {
+                let (state, facts) = find(&name)?;
+                let by_now =
+                    || Freeze { actor: stamp.actor.clone(), at: stamp.time, reason: stamp.reason.clone() };
+                let freeze = on.then(|| state.freeze.clone().unwrap_or_else(by_now));
+                let direction = if *on { Direction::TowardStable } else { Direction::TowardCandidate };
+                let after = ServiceState { freeze, ..state.clone() };
+                put(state, Turn { after, direction, happened: None }, &facts);
             }
         }
         Change::Kill(selection) => {
             for name in selected(selection)? {
                 let (state, facts) = find(&name)?;
-                let lock = match &state.lock {
-                    Some(lock) if lock.cause == Cause::Kill => lock.clone(),
-                    _ => Lock {
-                        cause: Cause::Kill,
-                        actor: stamp.actor.clone(),
-                        at: stamp.time,
-                        reason: stamp.reason.clone(),
-                    },
-                };
-                let killed = ServiceState { weight: Weight::ZERO, lock: Some(lock), ..state.clone() };
-                put(state, killed, None, &facts);
+                put(state, acts::kill(state, stamp), &facts);
             }
         }
         Change::Arm(selection) => {
-            direction = Direction::TowardCandidate;
             for name in selected(selection)? {
                 let (state, facts) = find(&name)?;
-                put(state, ServiceState { lock: None, ..state.clone() }, None, &facts);
+                let after = ServiceState { lock: None, ..state.clone() };
+                put(state, Turn { after, direction: Direction::TowardCandidate, happened: None }, &facts);
             }
         }
         Change::Deploy { service, deployed } => {
-            direction = Direction::TowardCandidate;
             let (state, facts) = find(service)?;
-            may_deploy(state, deployed, &facts)?;
-            let mut after = state.clone();
-            after.deployed[state.candidate()] = Some(deployed.clone());
-            put(state, after, Some(deployed.clone()), &facts);
+            let after = acts::deploy(state, deployed, &facts)?;
+            put(state, Turn { after, direction: Direction::TowardCandidate, happened: None }, &facts);
+            if let Some(delta) = changes.last_mut() {
+                delta.deployed = Some(deployed.clone());
+            }
         }
     }
     if changes.iter().any(|delta| delta.changed) {
@@ -379,69 +338,28 @@ fn stamped(
         return (after, false);
     }
     let emptied = after.weight == Weight::ZERO && before.weight != Weight::ZERO;
-    if emptied || (killed_now(&after) && !killed_now(before)) {
+    if emptied || before.stable != after.stable || (killed_now(&after) && !killed_now(before)) {
         after.epoch = stamp.generation;
     }
-    if !after.weight.is_partial() {
-        after.recognition = facts.recognition.clone();
+    if !(before.weight.is_partial() && after.weight.is_partial()) {
+        after.recognition = after.recognised(&facts.config.recognition);
     }
     after.changed = Changed { generation: stamp.generation, actor: stamp.actor.clone(), time: stamp.time };
     (after, true)
 }
 
-fn may_shift(
-    state: &ServiceState,
-    weight: Weight,
-    facts: &Facts,
-    if_generation: Option<u64>,
-) -> Result<(), Refusal> {
-    if let Some(expected) = if_generation
-        && state.changed.generation > expected
-    {
-        return Err(Refusal::Stale {
+/// Refuses a change by somebody who has not seen the last one.
+fn is_known(state: &ServiceState, if_generation: Option<u64>) -> Result<(), Refusal> {
+    match if_generation {
+        Some(expected) if state.changed.generation > expected => Err(Refusal::Stale {
             service: state.name.clone(),
             generation: state.changed.generation,
             expected,
             actor: state.changed.actor.clone(),
             time: state.changed.time,
-        });
+        }),
+        _ => Ok(()),
     }
-    if weight <= state.weight {
-        return Ok(());
-    }
-    if let Some(lock) = &state.lock {
-        return Err(Refusal::Locked { service: state.name.clone(), lock: lock.clone() });
-    }
-    let candidate = state.candidate();
-    if !facts.healthy[candidate] {
-        return Err(Refusal::NoHealthyCandidate {
-            service: state.name.clone(),
-            candidate,
-            endpoints: facts.endpoints[candidate],
-        });
-    }
-    Ok(())
-}
-
-fn may_deploy(state: &ServiceState, deployed: &Deployed, facts: &Facts) -> Result<(), Refusal> {
-    let candidate = state.candidate();
-    let service = state.name.clone();
-    if state.weight != Weight::ZERO {
-        return Err(Refusal::CandidateInUse { service, candidate, weight: state.weight });
-    }
-    if deployed.endpoints.is_empty() {
-        return Err(Refusal::Invalid("a deployment needs at least one endpoint".into()));
-    }
-    for (at, endpoint) in deployed.endpoints.iter().enumerate() {
-        if deployed.endpoints[..at].iter().any(|earlier| earlier.url == endpoint.url) {
-            return Err(Refusal::Invalid(format!("{} is named twice", endpoint.url)));
-        }
-        if facts.stable_endpoints.iter().any(|stable| stable.url == endpoint.url) {
-            let (url, stable) = (endpoint.url.to_string(), state.stable);
-            return Err(Refusal::SharedEndpoint { service, url, stable });
-        }
-    }
-    Ok(())
 }
 
 fn unknown(desired: &Desired, name: &str, facts: &dyn Fn(&str) -> Option<Facts>) -> Refusal {
@@ -463,7 +381,9 @@ fn unknown(desired: &Desired, name: &str, facts: &dyn Fn(&str) -> Option<Facts>)
 #[cfg(test)]
 mod tests {
     use super::super::desired::tests::{recognition, service};
+    use super::super::tests::config;
     use super::*;
+    use crate::rollout::{Hold, Stage, Step, Verb};
     use proptest::prelude::*;
 
     fn desired(services: &[ServiceState]) -> Desired {
@@ -472,11 +392,11 @@ mod tests {
 
     fn facts(healthy: bool) -> impl Fn(&str) -> Option<Facts> {
         move |name| {
+            let green = if healthy { vec![endpoint("http://green:1")] } else { Vec::new() };
             (name != "gone").then(|| Facts {
-                recognition: recognition("newer"),
-                endpoints: PerVariant { blue: 1, green: usize::from(healthy) },
+                config: Arc::new(ServiceConfig { recognition: recognition("newer"), ..config(name) }),
+                specs: PerVariant { blue: vec![endpoint("http://blue:1")], green },
                 healthy: PerVariant { blue: true, green: healthy },
-                stable_endpoints: vec![endpoint("http://blue:1")],
             })
         }
     }
@@ -637,5 +557,135 @@ mod tests {
             let raised = weights.iter().any(|(from, to)| to > from);
             prop_assert_eq!(applied.direction == Direction::TowardCandidate, raised);
         }
+
+        #[test]
+        fn whatever_is_done_the_laws_hold(
+            percent in prop_oneof![Just(0u32), Just(5), Just(100)],
+            doings in proptest::collection::vec((doing(), any::<bool>()), 1..14),
+        ) {
+            let mut desired = desired(&[service("shop", 0)]);
+            let mut generation = 11;
+            let seed = shift(&[("shop", percent)]);
+            for (change, healthy) in std::iter::once((seed, true)).chain(doings) {
+                let stamp = Stamp { generation, ..stamp() };
+                let before = desired.service("shop").unwrap().clone();
+                let Ok(applied) = apply(&desired, &change, &facts(healthy), &stamp) else { continue };
+                let after = applied.desired.service("shop").unwrap().clone();
+                let delta = applied.changes.first();
+                let same_roles = before.stable == after.stable;
+
+                // Direction.
+                if applied.direction == Direction::TowardStable && same_roles {
+                    prop_assert!(after.weight <= before.weight, "{change:?}");
+                }
+                if !same_roles && before.weight > Weight::ZERO {
+                    prop_assert_eq!(applied.direction, Direction::TowardCandidate);
+                }
+                // Nothing rises past a lock, a freeze or a dead candidate.
+                if after.weight > before.weight {
+                    let candidate_healthy = healthy || before.candidate() == Variant::Blue;
+                    prop_assert!(
+                        before.lock.is_none() && before.freeze.is_none() && candidate_healthy,
+                        "{change:?}"
+                    );
+                }
+                // Whatever has weight has a guard that knows how much it may be; whatever is locked has none.
+                if after.weight > Weight::ZERO {
+                    let rollout = after.running();
+                    prop_assert!(rollout.is_some_and(|rollout| after.weight <= rollout.weight_max()), "{change:?}");
+                    prop_assert!(after.lock.is_none());
+                }
+                // Epochs and recognition.
+                let emptied = before.weight > Weight::ZERO && after.weight == Weight::ZERO;
+                if emptied || !same_roles {
+                    prop_assert_eq!(after.epoch, generation);
+                }
+                if before.recognition != after.recognition {
+                    prop_assert!(!(before.weight.is_partial() && after.weight.is_partial()), "{change:?}");
+                }
+                if !after.weight.is_partial() && after != before {
+                    let salt = after.planned().map_or("newer", |rollout| &*rollout.plan.name);
+                    prop_assert_eq!(&*after.recognition.salt, salt);
+                }
+                if let Change::Kill(_) = change {
+                    prop_assert!(after.running().is_none() && after.lock.is_some());
+                }
+                // Words that are repeated have no second effect.
+                let repeats = match &change {
+                    Change::Rollout { act, .. } => matches!(act, Act::Verb(Verb::Pause | Verb::Rollback)),
+                    Change::Steps(_) | Change::Kill(_) | Change::Freeze { .. } | Change::Arm(_) => true,
+                    Change::Shift { .. } => true,
+                    Change::Start { .. } | Change::Deploy { .. } => false,
+                };
+                if repeats && delta.is_some() {
+                    let later = Stamp { generation: generation + 1, actor: "uid 9".into(), ..stamp.clone() };
+                    if let Ok(again) = apply(&applied.desired, &change, &facts(healthy), &later) {
+                        prop_assert!(again.is_noop(), "{change:?} twice: {:?}", again.changes);
+                    }
+                }
+                // What is saved is read back.
+                let loaded = Desired::from_bytes(&applied.desired.to_bytes(99)).unwrap();
+                prop_assert_eq!(loaded.desired.service("shop").unwrap(), &after);
+                desired = applied.desired;
+                generation += 1;
+            }
+        }
+    }
+
+    fn doing() -> impl Strategy<Value = Change> {
+        let verbs = [Verb::Pause, Verb::Resume, Verb::Advance, Verb::Promote, Verb::Rollback];
+        let verb = proptest::sample::select(verbs.to_vec());
+        let fail = Step::Fail { cause: Cause::FailedRollout, sentence: "worse".into() };
+        let step = proptest::sample::select(vec![
+            Step::Advance,
+            Step::Keep,
+            Step::Finish,
+            fail,
+            Step::GiveUp { sentence: "nothing is proven".into() },
+        ]);
+        let deployed = Deployed { endpoints: vec![endpoint("http://new:1")], version: None };
+        prop_oneof![
+            3 => (0u32..=100, any::<bool>()).prop_map(|(percent, take_over)| {
+                let weights = BTreeMap::from([("shop".into(), Weight::from_percent(percent).unwrap())]);
+                Change::Shift { weights, if_generation: None, take_over }
+            }),
+            3 => any::<bool>().prop_map(|keeps| Change::Start { service: "shop".into(), plan: plan(keeps) }),
+            5 => verb.prop_map(|verb| Change::Rollout { service: "shop".into(), act: Act::Verb(verb) }),
+            5 => (step, 0u64..5, 11u64..20).prop_map(|(step, after, rollout)| {
+                let act = Act::Step { after, step };
+                Change::Steps(vec![FoundStep { service: "shop".into(), rollout, act }])
+            }),
+            1 => any::<bool>().prop_map(|on| Change::Freeze { selection: Selection::All, on }),
+            1 => Just(Change::Kill(Selection::All)),
+            2 => Just(Change::Arm(Selection::All)),
+            1 => Just(Change::Deploy { service: "shop".into(), deployed }),
+        ]
+    }
+
+    fn plan(keeps: bool) -> Arc<Plan> {
+        let stage = |percent| {
+            Stage::new(Weight::from_percent(percent).unwrap(), Hold::For(std::time::Duration::from_secs(1)))
+        };
+        let keep = std::time::Duration::from_secs(u64::from(keeps));
+        Arc::new(Plan { keep, ..Plan::new("canary-7", vec![stage(5), stage(100)]) })
+    }
+
+    #[test]
+    fn a_step_for_another_rollout_or_an_older_moment_is_void() {
+        let start = Change::Start { service: "shop".into(), plan: plan(false) };
+        let before = desired(&[service("shop", 0)]);
+        let started = apply(&before, &start, &facts(true), &stamp()).unwrap().desired;
+        let rollout = started.service("shop").unwrap().rollout.clone().unwrap();
+        let later = Stamp { generation: 12, ..stamp() };
+        let check = |id, after, expected| {
+            let act = Act::Step { after, step: Step::Advance };
+            let steps = Change::Steps(vec![FoundStep { service: "shop".into(), rollout: id, act }]);
+            let applied = apply(&started, &steps, &facts(true), &later).unwrap();
+            assert_eq!(applied.is_noop(), expected, "{id} {after}");
+            assert_eq!(applied.direction, Direction::TowardCandidate, "nobody asked for less");
+        };
+        check(rollout.id, rollout.transitions, false);
+        check(rollout.id, rollout.transitions - 1, true);
+        check(rollout.id + 1, rollout.transitions, true);
     }
 }

@@ -21,12 +21,14 @@ use super::desired::{Desired, GENERATIONS_AHEAD};
 use super::events::Events;
 use super::live::{CheckKey, Live};
 use super::recovery::{self, KillFile, TIDEGATE};
+use super::rollouts::{EvidenceDisk, Rollouts};
 use super::saver::{Outcome, Saver, Sink, Ticket};
 use super::settings::ServiceConfig;
 use crate::clock;
 use crate::routing::{Matcher, Publisher, Table};
 use crate::store::{
-    AuditEntry, AuditLimits, Found, OpenError, Origin, RecoverError, Recovered, SlotFile, StateFolder,
+    AuditEntry, AuditLimits, Found, OpenError, Origin, RecordLimits, RecoverError, Recovered, SlotFile,
+    StateFolder,
 };
 use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
 use crate::upstream::{EndpointUrl, Health};
@@ -128,8 +130,9 @@ pub(super) struct Inner {
     risk: tokio::sync::Mutex<()>,
     pub(super) saver: Saver,
     events: Arc<Events>,
-    tallies: Arc<Tallies>,
+    pub(super) tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
+    pub(super) rollouts: Rollouts,
     checks_changed: Notify,
 }
 
@@ -139,6 +142,8 @@ pub struct Disk {
     pub states: Sink,
     /// The kill locks.
     pub kills: Sink,
+    /// What rollouts see.
+    pub evidence: EvidenceDisk,
     /// Who is told.
     pub events: Arc<Events>,
 }
@@ -193,9 +198,16 @@ impl Control {
                 Err(error) => (None, Some(lost.unwrap_or_else(|| error.to_string()))),
             },
         };
+        let mut checkpoints = folder.checkpoint_file();
+        let evidence = EvidenceDisk {
+            kept: checkpoints.load(),
+            checkpoints: Box::new(move |bytes| checkpoints.save(bytes)),
+            records: Some((folder.record_log(RecordLimits::default()), folder.record_reader())),
+        };
         let disk = Disk {
             states: Box::new(move |bytes| states.save(bytes)),
             kills: Box::new(move |bytes| kills.write(bytes)),
+            evidence,
             events: Arc::new(events),
         };
         Self::start_on(disk, recovered, kept, lost, configs, tallies)
@@ -232,6 +244,8 @@ impl Control {
         let saver = Saver::start(disk.states, disk.kills, allocated.clone(), reserved, Box::new(tell))
             .map_err(io("start the saver"))?;
 
+        let (rollouts, rollouts_alarm) =
+            Rollouts::start(disk.evidence, tallies.clone(), now).map_err(io("start the checkpoints"))?;
         let inner = Inner {
             live: Mutex::default(),
             publisher: Publisher::new(),
@@ -239,6 +253,7 @@ impl Control {
             risk: tokio::sync::Mutex::default(),
             saver,
             events,
+            rollouts,
             windows: Mutex::new(Windows::new(tallies.clone())),
             tallies,
             checks_changed: Notify::new(),
@@ -255,7 +270,7 @@ impl Control {
             drop(control.save(desired));
         }
         control.record(by_us("start", control.generation()));
-        if let Some(alarm) = start.alarm {
+        for alarm in start.alarm.into_iter().chain(rollouts_alarm) {
             eprintln!("tidegate: WARNING: {alarm}");
             control.record(AuditEntry { reason: Some(alarm), ..by_us("recovery", control.generation()) });
         }
@@ -346,8 +361,9 @@ impl Control {
         done
     }
 
-    /// Once a second: measures the last second, and frees old tables.
+    /// Once a second: measures the last second, ticks the rollouts and frees old tables.
     pub fn tick(&self, now: Instant) {
+        self.tick_rollouts(now, clock::wall());
         let table = self.table();
         self.windows().sample(now, table.services().iter().map(|service| ServiceSlot(service.slot)));
         self.inner.publisher.sweep();
@@ -396,6 +412,7 @@ impl Control {
     pub fn stop(&self) -> bool {
         self.record(by_us("stop", self.generation()));
         let saved = self.inner.saver.stop(self.desired());
+        self.stop_rollouts();
         self.inner.events.stop();
         saved
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::Delta;
 use crate::clock::Timestamp;
+use crate::rollout::{Freeze, Rollout};
 use crate::routing::Recognition;
 use crate::shared_list::SharedList;
 use crate::traffic::{Lock, PerVariant, Split, Variant, Weight};
@@ -38,7 +39,7 @@ pub struct Desired {
 }
 
 /// The desired state of one service.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ServiceState {
     /// The service's name.
     pub name: Arc<str>,
@@ -57,8 +58,26 @@ pub struct ServiceState {
     /// What deployments have put in place of the configured endpoints.
     #[serde(default)]
     pub deployed: PerVariant<Option<Deployed>>,
+    /// The newest rollout, also after its end. Whenever the candidate has weight, it has one that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Arc<Rollout>>,
+    /// Nothing advances while this is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<Freeze>,
+    /// What was stable before the roles swapped, as long as nothing else has happened to it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<LastGood>,
     /// The last change: its generation, who made it, and when.
     pub changed: Changed,
+}
+
+/// What a rollback after a promotion goes back to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct LastGood {
+    /// The place; a candidate since.
+    pub variant: Variant,
+    /// Its endpoints when it was stable: with others, it is not what it was.
+    pub endpoints: Vec<EndpointSpec>,
 }
 
 /// A trace of a change.
@@ -105,6 +124,26 @@ impl ServiceState {
     /// The place in the candidate's role.
     pub fn candidate(&self) -> Variant {
         self.stable.other()
+    }
+
+    /// The rollout that runs, manual or planned.
+    pub fn running(&self) -> Option<&Arc<Rollout>> {
+        self.rollout.as_ref().filter(|rollout| !rollout.has_ended())
+    }
+
+    /// The planned rollout that runs.
+    pub fn planned(&self) -> Option<&Arc<Rollout>> {
+        self.running().filter(|rollout| !rollout.manual)
+    }
+
+    /// How visitors are recognised as soon as nobody's fate depends on it: as configured, and by the name of the
+    /// planned rollout that runs.
+    pub fn recognised(&self, configured: &Recognition) -> Recognition {
+        let mut recognition = configured.clone();
+        if let Some(rollout) = self.planned() {
+            recognition.salt = rollout.plan.name.clone();
+        }
+        recognition
     }
 
     /// What the data plane decides by.
@@ -246,6 +285,9 @@ pub(super) mod tests {
             recognition: recognition(name),
             lock: None,
             deployed: PerVariant::default(),
+            rollout: None,
+            freeze: None,
+            last_good: None,
             changed: Changed { generation: 1, actor: "tidegate".into(), time: Timestamp::from_millis(0) },
         }
     }
@@ -274,6 +316,21 @@ pub(super) mod tests {
         assert_eq!(loaded.desired.answer("uid 0", "k"), desired.answer("uid 0", "k"));
         assert!(loaded.desired.answer("uid 1", "k").is_none());
         assert!(Desired::from_bytes(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_state_from_before_there_were_rollouts_still_loads() {
+        let old = br#"{"generation":7,"ceiling":9,"services":[{"name":"shop","stable":"blue","weight":"5%","epoch":1,
+            "recognition":{"by":"cookie","user_keys":[],"otherwise":"cookie","ratchet":false,"salt":"shop"},
+            "deployed":{"blue":null,"green":null},
+            "changed":{"generation":7,"actor":"uid 0","time":"2026-01-01T00:00:00Z"}}]}"#;
+        let loaded = Desired::from_bytes(old).unwrap();
+        let shop = loaded.desired.service("shop").unwrap();
+        assert_eq!(
+            (shop.rollout.is_none(), shop.freeze.is_none(), shop.last_good.is_none()),
+            (true, true, true)
+        );
+        assert!(!String::from_utf8(loaded.desired.to_bytes(9)).unwrap().contains("rollout"));
     }
 
     #[test]

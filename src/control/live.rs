@@ -13,7 +13,7 @@ use http::Method;
 use super::change::Facts;
 use super::desired::{Desired, ServiceState};
 use super::settings::ServiceConfig;
-use crate::rollout::BusinessGate;
+use crate::rollout::{BusinessGate, Ending, Phase};
 use crate::routing::{Cut, Group, Matcher, Member, Service, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
@@ -153,19 +153,16 @@ impl Live {
     pub fn facts(&self, name: &str) -> Option<Facts> {
         let at = *self.index.get(name)?;
         let (config, service) = (&self.entries[at].config, &self.services[at]);
-        let stable = service.split.stable();
         Some(Facts {
-            recognition: config.recognition.clone(),
-            endpoints: PerVariant::from_fn(|variant| service.groups[variant].members().len()),
-            healthy: PerVariant::from_fn(|variant| service.groups[variant].is_healthy()),
-            stable_endpoints: service.groups[stable]
-                .members()
-                .iter()
-                .map(|member| EndpointSpec {
+            config: config.clone(),
+            specs: PerVariant::from_fn(|variant| {
+                let specs = service.groups[variant].members().iter().map(|member| EndpointSpec {
                     url: member.endpoint.url().clone(),
                     weight: member.endpoint.weight(),
-                })
-                .collect(),
+                });
+                specs.collect()
+            }),
+            healthy: PerVariant::from_fn(|variant| service.groups[variant].is_healthy()),
         })
     }
 
@@ -186,6 +183,11 @@ impl Live {
     pub fn mark<'s>(&self, services: impl Iterator<Item = &'s Arc<str>>) -> Mark {
         let asked = |service| self.asked.services.get(service).copied().unwrap_or(0).max(self.asked.all);
         Mark(services.map(asked).collect())
+    }
+
+    /// A service as it is in the table.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(*self.index.get(name)?)
     }
 
     /// The configuration of a service.
@@ -338,8 +340,15 @@ fn assemble(
     old: Option<&Service>,
 ) -> Service {
     let split = state.split();
+    // Streams that a rollback or a kill leaves behind on the candidate end after a while.
+    let rolled_back = || {
+        state.epoch == state.changed.generation
+            && state.rollout.as_ref().is_some_and(|rollout| {
+                matches!(rollout.phase, Phase::Ended { how: Ending::RolledBack { .. } })
+            })
+    };
     let cut = match old {
-        Some(old) if split.is_killed() && !old.split.is_killed() => {
+        Some(old) if (split.is_killed() && !old.split.is_killed()) || rolled_back() => {
             Some(Cut { variant: split.candidate, before: state.changed.generation })
         }
         Some(old) => old.cut,
@@ -349,12 +358,17 @@ fn assemble(
         Some(old) if old.split == split && *old.user_keys == state.recognition.user_keys[..] => old.era,
         Some(_) | None => state.changed.generation,
     };
+    // Plans may have gates of their own.
+    let gates = state.running().map_or(&config.gates, |rollout| {
+        let stage = rollout.plan.stages.get(rollout.stage);
+        stage.map_or(&rollout.plan.gates, |stage| rollout.plan.gates_of(stage))
+    });
     Service {
         settings: config.settings.clone(),
         slot,
         changed_at: state.changed.generation,
         era,
-        success: config.gates.business.as_ref().and_then(success_rule).map(Arc::new),
+        success: gates.business.as_ref().and_then(success_rule).map(Arc::new),
         split,
         user_keys: state.recognition.user_keys.clone().into(),
         groups,

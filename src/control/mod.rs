@@ -1,28 +1,39 @@
 //! The control plane: what should be, the one way to change it, and what makes it last.
 
+mod acts;
 mod attempt;
 mod change;
+mod checkpoints;
 mod checks;
 mod commit;
 mod desired;
 mod events;
+mod evidence;
+mod inbox;
 mod live;
+mod recorder;
 mod recovery;
+mod refusal;
 mod reload;
 mod rollouts;
 mod saver;
 mod settings;
+mod ticker;
 
-pub use change::{Applied, Change, Delta, Direction, Facts, Refusal, Selection, Stamp, apply};
+pub use change::{
+    Applied, Change, Delta, Direction, Facts, FoundStep, Happened, Refusal, Selection, Stamp, apply,
+};
 pub use checks::run_checks;
 pub use commit::{CommitError, Committed, Control, Disk, IdempotencyKey, Opened, StartError, Who};
-pub use desired::{Answer, Changed, Deployed, Desired, ServiceState};
+pub use desired::{Answer, Changed, Deployed, Desired, LastGood, ServiceState};
 pub use events::Events;
 pub use live::CheckKey;
 pub use recovery::{KillFile, Kills};
 pub use reload::{ReloadError, Reloaded};
+pub use rollouts::{EvidenceDisk, RolloutFigures};
 pub use saver::Sink;
 pub use settings::{ControlSettings, ServiceConfig};
+pub use ticker::Verdicts;
 
 #[cfg(test)]
 mod tests;

@@ -8,16 +8,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::acts;
 use super::desired::{Changed, Desired, GENERATIONS_AHEAD, Loaded, ServiceState};
 use super::settings::ServiceConfig;
 use crate::clock::Timestamp;
+use crate::rollout::{Ending, Phase, Rollout};
 use crate::store::Origin;
 use crate::traffic::{Cause, Lock, PerVariant, Weight};
 
 /// The actor of what Tidegate does by itself.
 pub const TIDEGATE: &str = "tidegate";
 
-/// What the kill file holds: every kill lock in force when it was written.
+/// What the kill file holds: every lock in force when it was written that came with weight 0, by a kill or by a
+/// failed rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct KillFile {
     /// Generation numbers up to here may have been given out.
@@ -42,7 +45,7 @@ impl KillFile {
     pub fn of(desired: &Desired, ceiling: u64) -> Self {
         let mut kills: Vec<Kills> = Vec::new();
         for state in desired.services().iter() {
-            let Some(lock) = state.lock.as_ref().filter(|lock| lock.cause == Cause::Kill) else { continue };
+            let Some(lock) = state.lock.as_ref().filter(|lock| is_kept(lock.cause)) else { continue };
             // The epoch is the generation of the kill, whatever changed afterwards.
             match kills.iter_mut().rev().find(|kill| kill.generation == state.epoch && kill.lock == *lock) {
                 Some(Kills { services: Some(services), .. }) => services.push(state.name.clone()),
@@ -66,6 +69,14 @@ impl KillFile {
         let all = newest.map(|kill| Kills { services: None, ..kill.clone() });
         serde_json::to_vec(&Self { ceiling: self.ceiling, kills: all.into_iter().collect() })
             .unwrap_or_default()
+    }
+}
+
+/// Whether a lock of this cause is in the kill file. A lost state is found to be lost again.
+pub(super) fn is_kept(cause: Cause) -> bool {
+    match cause {
+        Cause::Kill | Cause::FailedRollout | Cause::DeadCandidate => true,
+        Cause::StateLost => false,
     }
 }
 
@@ -133,6 +144,7 @@ pub fn start(
                 weight: Weight::ZERO,
                 epoch: kill.generation,
                 lock: Some(kill.lock.clone()),
+                rollout: state.rollout.as_ref().map(|rollout| locked_out(rollout, &kill.lock)),
                 changed: Changed {
                     generation: kill.generation,
                     actor: kill.lock.actor.clone(),
@@ -153,6 +165,12 @@ pub fn start(
         None if made_up > 0 => Some(format!("{made_up} kill(s) came from the kill file, not from the state")),
         None => None,
     };
+    for config in configs {
+        let state = desired.service(&config.settings.name).cloned();
+        if let Some(state) = state.and_then(|state| acts::guarded(&state, config, &by_us(generation))) {
+            desired.replace(state);
+        }
+    }
     Start { desired, ceiling: generation, alarm }
 }
 
@@ -166,8 +184,24 @@ pub fn first_state(config: &ServiceConfig, changed: Changed) -> ServiceState {
         recognition: config.recognition.clone(),
         lock: None,
         deployed: PerVariant::default(),
+        rollout: None,
+        freeze: None,
+        last_good: None,
         changed,
     }
+}
+
+/// The rollout of a service that is locked at a start: it has ended.
+fn locked_out(rollout: &Arc<Rollout>, lock: &Lock) -> Arc<Rollout> {
+    if rollout.has_ended() {
+        return rollout.clone();
+    }
+    let killed = rollout.killed(lock.at);
+    if lock.cause == Cause::Kill {
+        return Arc::new(killed);
+    }
+    let why = lock.reason.clone().unwrap_or_else(|| lock.cause.to_string());
+    Arc::new(Rollout { phase: Phase::Ended { how: Ending::RolledBack { why } }, ..killed })
 }
 
 fn lock_all(desired: &mut Desired, generation: u64, why: &str, now: Timestamp) {
@@ -179,6 +213,7 @@ fn lock_all(desired: &mut Desired, generation: u64, why: &str, now: Timestamp) {
         desired.replace(ServiceState {
             weight: Weight::ZERO,
             epoch: generation,
+            rollout: state.rollout.as_ref().map(|rollout| locked_out(rollout, &lost)),
             lock: Some(kept.unwrap_or_else(|| lost.clone())),
             changed: Changed { generation, actor: TIDEGATE.to_owned(), time: now },
             ..ServiceState::clone(&state)

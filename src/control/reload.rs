@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::acts;
 use super::commit::{CommitError, Control, REBASES_MAX, StartError, Who, by_us, matcher};
 use super::desired::{Changed, Desired, ServiceState};
 use super::live::places;
@@ -116,9 +117,13 @@ impl Control {
         next.add(configs.iter().map(|config| first_state(config, changed())));
         for config in configs {
             let Some(state) = next.service(&config.settings.name).cloned() else { continue };
-            if !state.weight.is_partial() && state.recognition != config.recognition {
-                let recognition = config.recognition.clone();
+            let recognition = state.recognised(&config.recognition);
+            if !state.weight.is_partial() && state.recognition != recognition {
                 next.replace(ServiceState { recognition, ..ServiceState::clone(&state) });
+            }
+            let state = next.service(&config.settings.name).cloned();
+            if let Some(state) = state.and_then(|state| acts::guarded(&state, config, &changed())) {
+                next.replace(state);
             }
         }
         next
@@ -196,7 +201,7 @@ fn drift(state: &ServiceState, config: &ServiceConfig) -> Vec<String> {
             ));
         }
     }
-    if state.recognition != config.recognition {
+    if state.recognition != state.recognised(&config.recognition) {
         sentences.push("the split settings of the file wait until the weight is 0% or 100%".to_owned());
     }
     sentences

@@ -1,5 +1,7 @@
 //! Stories of the control plane: real state folders, and disks that are slow or broken on command.
 
+mod rollouts;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::telemetry::Tallies;
 use crate::traffic::{By, Cause, Otherwise, PerVariant, Variant, Weight};
 use crate::upstream::{EndpointSpec, HealthSettings};
 
-fn config(name: &str) -> ServiceConfig {
+pub(super) fn config(name: &str) -> ServiceConfig {
     let endpoints = |place: &str| {
         let url = format!("http://{place}.{name}:80").parse().unwrap();
         vec![EndpointSpec { url, weight: 1 }]
@@ -135,7 +137,7 @@ impl SlowDisk {
         let kills: Sink =
             Box::new(move |_| if kills_work { Ok(()) } else { Err(io::ErrorKind::Other.into()) });
         tell.send(Ok(())).unwrap();
-        let disk = Disk { states, kills, events: Arc::new(events) };
+        let disk = Disk { states, kills, evidence: EvidenceDisk::none(), events: Arc::new(events) };
         let fresh = Recovered { payload: None, origin: Origin::Fresh };
         let configs = vec![config("cart"), config("shop")];
         let control = Control::start_on(disk, fresh, None, None, configs, Tallies::new(0)).unwrap();

@@ -18,8 +18,8 @@ use thiserror::Error;
 use super::recover::{self, MIGRATIONS};
 use super::state_file::STATE;
 use super::{
-    AuditLimits, AuditLog, AuditReader, RecoverError, Recovered, SecretError, SlotFile, StateFile, disk,
-    secret,
+    AuditLimits, AuditLog, AuditReader, CheckpointFile, RecordLimits, RecordLog, RecordReader, RecoverError,
+    Recovered, SecretError, SlotFile, StateFile, disk, secret,
 };
 
 const LOCK: &str = "lock";
@@ -127,6 +127,21 @@ impl StateFolder {
     /// A reader of the audit log; it may be cloned and used beside the writer.
     pub fn audit_reader(&self) -> AuditReader {
         AuditReader::new(&self.owned.path)
+    }
+
+    /// The checkpoint of running evidence. Have one.
+    pub fn checkpoint_file(&self) -> CheckpointFile {
+        CheckpointFile::new(self.owned.clone())
+    }
+
+    /// The writer of the rollouts' records. Have one.
+    pub fn record_log(&self, limits: RecordLimits) -> RecordLog {
+        RecordLog::new(self.owned.clone(), limits)
+    }
+
+    /// A reader of the rollouts' records; it may be cloned and used beside the writer.
+    pub fn record_reader(&self) -> RecordReader {
+        RecordReader::new(&self.owned.path)
     }
 
     /// Reads the secret in the file `name` of this folder; if there is none, keeps what `make` gives, with

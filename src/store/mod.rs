@@ -6,6 +6,8 @@
 //! | `state`, `state.previous` | the newest state and the one before | temp, fsync, rename, fsync of the folder |
 //! | `kills` | two preallocated slots, overwritten in place by turns | needs no free block on the disk |
 //! | `audit.log`, `audit.log.1` … | JSON lines, rotated by size | appended |
+//! | `guards` | the running evidence of all rollouts | every few seconds: temp, fsync, rename |
+//! | `rollouts/SERVICE-ID.jsonl` | what a rollout saw, two parts by size, the newest 20 of a service | appended |
 //! | `state.damaged-1`, … | what could not be read, kept for a person to look at | at start |
 //! | secrets | made once, readable by the owner alone | at first use |
 //!
@@ -16,8 +18,10 @@
 
 mod audit_entry;
 mod audit_log;
+mod checkpoint_file;
 mod disk;
 mod folder;
+mod record_log;
 mod recover;
 mod secret;
 mod slot_file;
@@ -25,7 +29,9 @@ mod state_file;
 
 pub use audit_entry::AuditEntry;
 pub use audit_log::{AuditLimits, AuditLog, AuditReader};
+pub use checkpoint_file::CheckpointFile;
 pub use folder::{OpenError, StateFolder};
+pub use record_log::{RecordLimits, RecordLog, RecordReader};
 pub use recover::{Origin, RecoverError, Recovered};
 pub use secret::SecretError;
 pub use slot_file::{Found, SlotFile};

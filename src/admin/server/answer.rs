@@ -72,12 +72,17 @@ impl From<ReloadError> for Problem {
 fn refusal_kind(refusal: &Refusal) -> ProblemKind {
     match refusal {
         Refusal::UnknownService { .. } => ProblemKind::NotFound,
-        Refusal::Nothing | Refusal::Invalid(_) => ProblemKind::Invalid,
+        Refusal::Nothing | Refusal::Invalid(_) | Refusal::Plan { .. } => ProblemKind::Invalid,
         Refusal::Stale { .. } | Refusal::Overtaken(_) => ProblemKind::Stale,
         Refusal::Locked { .. } => ProblemKind::Locked,
         Refusal::NoHealthyCandidate { .. }
         | Refusal::CandidateInUse { .. }
-        | Refusal::SharedEndpoint { .. } => ProblemKind::Conflict,
+        | Refusal::SharedEndpoint { .. }
+        | Refusal::RolloutRuns { .. }
+        | Refusal::RolloutDrives { .. }
+        | Refusal::Frozen { .. }
+        | Refusal::NoWayBack { .. }
+        | Refusal::Rollout { .. } => ProblemKind::Conflict,
     }
 }
 

@@ -533,7 +533,7 @@ fn undo(change: &Change, changes: &[Delta]) -> Option<String> {
         Change::Freeze { on, .. } => {
             Some(format!("tidegate freeze {} {}", if *on { "off" } else { "on" }, names()))
         }
-        Change::Deploy { .. } | Change::Rollout { act: Act::Step { .. }, .. } => None,
+        Change::Deploy { .. } | Change::Rollout { act: Act::Step { .. }, .. } | Change::Steps(_) => None,
     }
 }
 

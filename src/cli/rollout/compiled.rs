@@ -302,8 +302,9 @@ shop: rollout 2.0.1, 3 stages, 1 h 15 min at least
   warm-up           1 min at the start of a stage
   if undecided      goes on waiting
   keeps stable      1 h after the last stage
-  1 % for 15 min at 20.0 requests/s: about 180 requests of the candidate
-  50 % for 1 h at 20.0 requests/s: about 36,000 requests of the candidate
+  1 % for 15 min at 20 req/s sees only 5 % failures or worse; 5 % would see 1 % failures; a good candidate needs about 73 min to be permitted
+  50 % for 60 min at 20 req/s sees only 0.1 % failures or worse
+  100 % for a day at 20 req/s compares no failures
 ";
         let text = told(&compiled(), 100, false);
         assert_eq!(text, expected, "\n{text}");
