@@ -64,7 +64,6 @@ pub(in crate::config) fn layered(
         }
         Some(Short::Mapping(long, line)) => (long, line),
     };
-    reader.saw(place, line, None);
     let mut gates = base.clone();
     let mut written = 0;
     if let Some(file) = long.errors {
@@ -124,7 +123,20 @@ pub(in crate::config) fn layered(
         let why = "there is no gate; leave gates out for the usual ones, or write gates: none";
         reader.wrong_at(place, Some("{}"), line, why);
     }
-    gates
+    let mut layered = Gates::standard();
+    layered.errors = gates.errors;
+    layered.client_errors = gates.client_errors;
+    layered.latency = gates.latency;
+    layered.business = gates.business;
+    layered.metrics = gates.metrics;
+    layered.health = gates.health;
+    let is_left = layered.errors.is_some()
+        || layered.client_errors.is_some()
+        || layered.latency.is_some()
+        || layered.business.is_some()
+        || layered.health.is_some()
+        || !layered.metrics.is_empty();
+    if is_left { layered } else { Gates::none() }
 }
 
 /// An objective as it is written.
@@ -173,7 +185,6 @@ pub(super) fn from_criteria(
         let why = "there is no criterion; leave the key out for the usual gates, or write gates: none";
         reader.wrong_at(place, Some("[]"), line, why);
     }
-    reader.saw(place, line, None);
     let mut ratios = LatencyRatios::default();
     for (at, criterion) in criteria.into_iter().enumerate() {
         let place = format!("{place}[{at}]");
@@ -366,10 +377,7 @@ fn one<M, T>(
             reader.read::<Nothing>(place, Some(&word));
             None
         }
-        Short::Mapping(file, line) => {
-            reader.saw(place, line, None);
-            Some(read(reader, place, file))
-        }
+        Short::Mapping(file, _) => Some(read(reader, place, file)),
         Short::List(_, line) => {
             reader.wrong_at(place, Some("[]"), line, "a mapping (key: value) is expected here, or none");
             None

@@ -62,7 +62,6 @@ pub(super) fn scheduled(name: &str, usual: &Usual) -> Option<Draft> {
 
 /// A plan as written. What is wrong with it is noted; the draft is whole only if nothing is.
 pub(super) fn draft(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, usual: &Usual) -> Draft {
-    let problems_before = reader.findings.problems.len();
     let names = schedules();
     let schedule_name =
         reader.known("schedule", file.schedule.as_ref(), "schedule", "schedule", names.iter());
@@ -91,11 +90,6 @@ pub(super) fn draft(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, 
     plan.confirm = confirms(reader, file.confirm.take().unwrap_or_default(), known);
     plan.notify = reader.known_list("notify", file.notify.take(), "channel", "notify", &known.channels);
     steps(reader, file, known, &mut plan);
-    if reader.findings.problems.len() == problems_before {
-        for error in schedule::problems(&plan) {
-            reader.plan_error(&error);
-        }
-    }
     Draft { plan, named: named.is_some(), schedule: schedule_name }
 }
 
@@ -107,7 +101,6 @@ fn steps(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, plan: &mut 
             plan.stages = self::stages(reader, stages, &plan.gates, known);
         }
         (None, Some((place, analysis, line))) => {
-            reader.saw("stages", line, None);
             let gates = plan.gates.clone();
             let read = flagger::read(reader, &place, line, analysis, gates, known);
             (plan.stages, plan.gates) = (read.stages, read.gates);
@@ -188,7 +181,6 @@ fn stages(
         }
         Short::Mapping(never, _) => match never {},
     };
-    reader.saw("stages", line, None);
     if items.is_empty() {
         let why = "there is no stage; add one, such as {weight: 5%, hold: 15m}, or write schedule: canary";
         reader.wrong_at("stages", Some("[]"), line, why);
@@ -209,7 +201,6 @@ fn stages(
                 continue;
             }
         };
-        reader.saw(&at, line, None);
         let before = highest;
         if let Some(weight) = weight(reader, &at, line, &file, before) {
             highest = highest.max(Some(weight));
@@ -235,7 +226,6 @@ fn weight(
         (None, Some(written)) => {
             let place = format!("{at}.percentage");
             let Percent(weight) = reader.read(&place, Some(written))?;
-            reader.saw(&format!("{at}.weight"), written.line, Some(&written.text));
             (place, &written.text, written.line, weight)
         }
         (Some(_), Some(written)) => {
@@ -342,7 +332,6 @@ fn hold(
         (None, Some(written)) => {
             let duration_place = format!("{at}.duration");
             let lasting = reader.read(&duration_place, Some(written))?;
-            reader.saw(&place, written.line, Some(&written.text));
             match lasting {
                 Lasting::For(time) => Hold::For(time),
                 Lasting::Infinity if is_last => Hold::Endless,
@@ -410,12 +399,10 @@ fn windows(reader: &mut Reader<'_>, file: WindowsFile) -> Windows {
     }
     let mut allowed = Vec::new();
     for (index, written) in file.allow.map(Short::into_items).unwrap_or_default().iter().enumerate() {
-        reader.saw(&format!("windows.allowed[{index}]"), written.line, Some(&written.text));
         allowed.extend(reader.read(&format!("windows.allow[{index}]"), Some(written)));
     }
     let mut denied = Vec::new();
     for (index, written) in file.deny.map(Short::into_items).unwrap_or_default().iter().enumerate() {
-        reader.saw(&format!("windows.denied[{index}]"), written.line, Some(&written.text));
         let date = reader.read(&format!("windows.deny[{index}]"), Some(written));
         denied.extend(date.map(|words::Date(date)| date));
     }

@@ -1,5 +1,4 @@
-//! Reads the parts of a plan, and remembers where each stood, so that what is wrong with the plan as a whole can be told with
-//! its line.
+//! Reads the parts of a plan at their places, and looks up what they refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use crate::config::meant::{did_you_mean, listed};
 use crate::config::problem::{Findings, below};
 use crate::config::scalar::Scalar;
 use crate::config::written::{List, Short, Written};
-use crate::rollout::{Gates, PlanError};
+use crate::rollout::Gates;
 
 /// Everything that the configuration names and plans refer to.
 #[derive(Clone, Debug, Default)]
@@ -26,12 +25,11 @@ pub(in crate::config) struct Reader<'f> {
     pub(in crate::config) findings: &'f mut Findings,
     at: String,
     line: u64,
-    seen: BTreeMap<String, (u64, Option<String>)>,
 }
 
 impl<'f> Reader<'f> {
     pub(in crate::config) fn new(findings: &'f mut Findings, at: &str, line: u64) -> Self {
-        Self { findings, at: at.to_owned(), line: line.max(1), seen: BTreeMap::new() }
+        Self { findings, at: at.to_owned(), line: line.max(1) }
     }
 
     pub(super) fn line(&self) -> u64 {
@@ -41,14 +39,8 @@ impl<'f> Reader<'f> {
     /// The value, if it is written and right.
     pub(super) fn read<T: Scalar>(&mut self, place: &str, written: Option<&Written<T>>) -> Option<T> {
         let written = written?;
-        self.saw(place, written.line, Some(&written.text));
         let place = self.full(place);
         self.findings.read(&place, written)
-    }
-
-    /// That something stands at a place.
-    pub(super) fn saw(&mut self, place: &str, line: u64, value: Option<&str>) {
-        self.seen.insert(place.to_owned(), (line, value.map(str::to_owned)));
     }
 
     pub(super) fn wrong<T>(&mut self, place: &str, written: &Written<T>, why: impl Into<String>) {
@@ -110,23 +102,6 @@ impl<'f> Reader<'f> {
             (at, "") => at.to_owned(),
             (at, place) => below(at, place),
         }
-    }
-
-    /// Tells what is wrong with the plan as a whole, with the nearest line.
-    pub(super) fn plan_error(&mut self, error: &PlanError) {
-        let mut place = error.place.as_str();
-        let mut exact = true;
-        let (line, value) = loop {
-            if let Some((line, value)) = self.seen.get(place) {
-                break (*line, value.clone().filter(|_| exact));
-            }
-            exact = false;
-            match place.rfind(['.', '[']) {
-                Some(end) => place = &place[..end],
-                None => break (self.line, None),
-            }
-        };
-        self.wrong_at(&error.place, value.as_deref(), line, error.why.clone());
     }
 }
 
