@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::machine::{Ending, Stop};
+use super::machine::{Ending, GuardMode, Stop};
+use super::plan::{Gates, Slo};
 use crate::clock::Timestamp;
 use crate::traffic::{Cause, Weight};
 
@@ -81,6 +82,12 @@ pub struct Effect {
     pub sentence: String,
 }
 
+impl Effect {
+    pub(super) fn of(happened: &'static str, weight: Weight, sentence: String) -> Self {
+        Self { weight: Some(weight), lock: None, swaps_roles: false, happened, sentence }
+    }
+}
+
 /// What surrounds an act.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
@@ -94,6 +101,36 @@ pub struct Circumstances {
     pub locked: bool,
     /// Whether the candidate has an endpoint that is known to be healthy.
     pub candidate_healthy: bool,
+}
+
+impl Circumstances {
+    /// Whether anything may move toward the candidate.
+    pub fn may_rise(&self) -> Result<(), Refusal> {
+        if self.locked {
+            Err(Refusal::Locked)
+        } else if self.frozen {
+            Err(Refusal::Frozen)
+        } else if !self.candidate_healthy {
+            Err(Refusal::DeadCandidate)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A person's shift, and what guards it if it makes a rollout.
+#[derive(Clone, Debug)]
+pub struct Shift {
+    /// The candidate's weight from now on.
+    pub weight: Weight,
+    /// Whether it may end a rollout that drives the service.
+    pub take_over: bool,
+    /// The guard of the service.
+    pub mode: GuardMode,
+    /// The gates of the service.
+    pub gates: Gates,
+    /// The objective of the service.
+    pub slo: Option<Slo>,
 }
 
 /// Why an act is refused. Nothing has changed.
@@ -114,4 +151,10 @@ pub enum Refusal {
     NotPaused,
     #[error("this is a manual shift without further stages; shift it, or start a rollout")]
     Manual,
+    #[error("a rollout drives it; `tidegate rollout pause` first, or `--take-over`")]
+    Driven,
+    #[error("a gate has paused it ({0}); `tidegate rollout resume` first, if that is all right")]
+    GateFailed(String),
+    #[error("its plan has no such stage")]
+    NoStage,
 }

@@ -12,13 +12,26 @@ pub const QUANTILES: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
 
 /// Units at risk, and how many of them had the event for the first time in their window.
 ///
-/// The unit is what was assigned: the request under `draw`, the visitor under `user` and `cookie`.
+/// The unit is what was assigned: the request under `draw`, the visitor under `user` and `cookie`. Written as `[units, events]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
 pub struct Count {
     /// At risk: seen, and without the event so far. Never less than `events`.
     pub units: u64,
     /// With the event in this tick.
     pub events: u64,
+}
+
+impl From<(u64, u64)> for Count {
+    fn from((units, events): (u64, u64)) -> Self {
+        Self { units, events }
+    }
+}
+
+impl From<Count> for (u64, u64) {
+    fn from(count: Count) -> Self {
+        (count.units, count.events)
+    }
 }
 
 /// How units were assigned; each is compared only within itself.
@@ -43,14 +56,19 @@ impl Stratum {
 #[serde(default)]
 pub struct StratumEvidence {
     /// Failures.
+    #[serde(skip_serializing_if = "is_default")]
     pub errors: PerRole<Count>,
     /// 4xx.
+    #[serde(skip_serializing_if = "is_default")]
     pub client_errors: PerRole<Count>,
     /// Slower than stable's quantile (candidate: than that times the tolerated ratio), as in [`QUANTILES`].
+    #[serde(skip_serializing_if = "is_default")]
     pub slow: [PerRole<Count>; QUANTILES.len()],
     /// Successes of business.
+    #[serde(skip_serializing_if = "is_default")]
     pub business: PerRole<Count>,
     /// Of stable's `errors`, those of one half of its units, by another bit of their hash.
+    #[serde(skip_serializing_if = "is_default")]
     pub stable_half: Count,
 }
 
@@ -79,21 +97,48 @@ pub struct Signal {
 #[serde(default)]
 pub struct Evidence {
     /// In the order of [`Stratum::ALL`].
+    #[serde(skip_serializing_if = "is_default")]
     pub strata: [StratumEvidence; 3],
     /// All outcomes, judged or not: what `min_requests` and the error budget count.
+    #[serde(skip_serializing_if = "is_default")]
     pub requests: PerRole<u64>,
     /// All failures, judged or not.
+    #[serde(skip_serializing_if = "is_default")]
     pub failures: PerRole<u64>,
     /// Different candidate visitors that failed since the guard was armed; `None` where visitors are not known.
+    #[serde(skip_serializing_if = "is_default")]
     pub failed_visitors: Option<u64>,
     /// Whether at least one endpoint of the candidate is usable.
+    #[serde(skip_serializing_if = "is_default")]
     pub candidate_healthy: bool,
     /// By metric gate.
+    #[serde(skip_serializing_if = "is_default")]
     pub metrics: BTreeMap<Arc<str>, Reading>,
     /// Alarms since the last tick.
+    #[serde(skip_serializing_if = "is_default")]
     pub signals: Vec<Signal>,
     /// What confirming hooks answered since the last transition, by name.
+    #[serde(skip_serializing_if = "is_default")]
     pub confirms: BTreeMap<Arc<str>, bool>,
     /// Whether a person or an incident has frozen advances.
+    #[serde(skip_serializing_if = "is_default")]
     pub frozen: bool,
+}
+
+impl Evidence {
+    /// Whether nobody was there: no request of either variant, no alarm, no value from elsewhere.
+    pub fn is_idle(&self) -> bool {
+        let Self { requests, failures, metrics, signals, strata, .. } = self;
+        let nobody = PerRole { stable: 0, candidate: 0 };
+        *requests == nobody
+            && *failures == nobody
+            && metrics.is_empty()
+            && signals.is_empty()
+            && is_default(strata)
+    }
+}
+
+/// What is as usual is not written down: an idle second is to be small.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

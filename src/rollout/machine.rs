@@ -1,16 +1,18 @@
-//! The machine: where a rollout is, and what a tick or a person's word makes of it.
+//! The machine: where a rollout is, and what an act makes of it.
+//!
+//! A rollout is data, and an act makes another one of it, with what follows for the service. The weight goes up in
+//! few places only: into a stage, by the machine's own step after a pass or by a person's word, and back to the
+//! stage's by a person's resume. Nothing here looks at evidence; [`super::Guard`] does, and its steps are void as soon as anything
+//! else has happened.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::act::{Act, Circumstances, Effect, Refusal};
-use super::evidence::Evidence;
-use super::judge::Judge;
-use super::plan::Plan;
-use super::verdict::{GateReading, Verdict, Wait};
+use super::act::{Act, Circumstances, Effect, Refusal, Shift, Step, Verb};
+use super::plan::{Hold, Plan, Stage};
+use super::sentences::span;
 use crate::clock::Timestamp;
 use crate::traffic::Weight;
 
@@ -37,6 +39,9 @@ pub struct Rollout {
     pub since: Timestamp,
     /// How many transitions there were: each makes the steps found before it void.
     pub transitions: u64,
+    /// Gates that pause it no more, because a person has looked and said `resume`. They are still shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excused: Vec<Arc<str>>,
 }
 
 /// What the guard of a service does when a gate fails.
@@ -64,6 +69,9 @@ pub enum Phase {
     Paused {
         /// Why.
         why: Stop,
+        /// What it did before, and does again after a resume.
+        #[serde(default)]
+        was: Moving,
     },
     /// All stages are over; stable is kept warm until the roles swap. The gates are armed as long as stable has
     /// traffic to compare with.
@@ -73,6 +81,19 @@ pub enum Phase {
         /// How.
         how: Ending,
     },
+}
+
+/// What a paused rollout goes on with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moving {
+    /// Waiting for its first stage.
+    Waiting,
+    /// In its stage.
+    #[default]
+    Holding,
+    /// Keeping stable warm.
+    Keeping,
 }
 
 /// Why a rollout is paused.
@@ -91,6 +112,9 @@ pub enum Stop {
     },
     /// A gate failed that pauses.
     Gate {
+        /// The gate.
+        #[serde(default)]
+        gate: Arc<str>,
         /// The verdict as a sentence.
         sentence: String,
     },
@@ -116,88 +140,20 @@ pub enum Ending {
     },
 }
 
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Promoted => f.write_str("promoted"),
-            Self::RolledBack { why } => write!(f, "rolled back: {why}"),
-            Self::Killed => f.write_str("killed"),
-            Self::TakenOver { actor } => write!(f, "taken over by {actor}"),
-        }
-    }
-}
-
-/// What a rollout that does not move waits for, besides its evidence.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(tag = "for", rename_all = "kebab-case")]
-pub enum Waiting {
-    /// The gates.
-    Verdict {
-        /// What they lack.
-        wait: Wait,
-    },
-    /// The delay before the first stage.
-    Delay {
-        /// In ms.
-        left_ms: u64,
-    },
-    /// A time at which it may go on.
-    Window {
-        /// When; `None` if never within a year.
-        opens: Option<Timestamp>,
-    },
-    /// Hooks that have not said yes.
-    Confirm {
-        /// Their names.
-        hooks: Vec<Arc<str>>,
-    },
-    /// A person's `advance`.
-    Approval,
-    /// A person's `resume`.
-    Resume,
-    /// The end of a freeze.
-    Thaw,
-    /// The end of `keep`.
-    Keep {
-        /// In ms.
-        left_ms: u64,
-    },
-}
-
-/// The running part of a rollout: clocks and evidence. Checkpointed every few seconds, and only good for the
-/// rollout whose `id` it has.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Guard {
-    /// Of which rollout.
-    pub id: u64,
-    /// Its stage when this was saved: for another one the stage's clock starts anew.
-    pub stage: usize,
-    /// Armed time in the stage, in ms.
-    pub held_ms: u64,
-    /// Armed time in all, in ms.
-    pub armed_ms: u64,
-    /// The evidence.
-    pub judge: Judge,
-}
-
-/// What a tick found.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Tick {
-    /// What the gates and the hold say together.
-    pub verdict: Verdict,
-    /// What is waited for, if nothing is to be done.
-    pub waiting: Option<Waiting>,
-    /// Every gate's numbers.
-    pub readings: Vec<GateReading>,
-    /// What has to be done.
-    pub act: Option<Act>,
-    /// Armed time left in the stage, if its end is known, in ms.
-    pub left_ms: Option<u64>,
-}
-
 impl Rollout {
-    /// Begins a rollout with its first transition. `id`: the generation at which it starts.
+    /// Begins a rollout with its first transition: into its first stage, unless a delay, a window or a hook comes
+    /// before that. `id`: the generation at which it starts.
     pub fn start(id: u64, plan: Arc<Plan>, around: &Circumstances) -> Result<(Self, Effect), Refusal> {
+        around.may_rise()?;
+        let first = plan.stages.first().ok_or(Refusal::NoStage)?;
+        let confirm = &plan.confirm;
+        let waits = plan.delay > Duration::ZERO
+            || !plan.windows.is_open(around.at)
+            || !(confirm.rollout.is_empty() && confirm.traffic_increase.is_empty());
+        let (phase, weight) =
+            if waits { (Phase::Waiting, Weight::ZERO) } else { (Phase::Holding, first.weight) };
+        let next = if waits { "waits for its first stage".to_owned() } else { stands_at(first) };
+        let sentence = format!("{} started by {}: {next}", plan.name, around.actor);
         let rollout = Self {
             id,
             plan,
@@ -206,68 +162,322 @@ impl Rollout {
             started: around.at,
             actor: around.actor.clone(),
             stage: 0,
-            phase: Phase::Waiting,
+            phase,
             since: around.at,
-            transitions: 0,
+            transitions: 1,
+            excused: Vec::new(),
         };
-        Ok((rollout, Effect::default()))
+        Ok((rollout, Effect::of("start", weight, sentence)))
     }
 
-    /// What a person's shift to `weight` makes: of nothing, a guarded manual rollout of one endless stage; of a
-    /// manual one, the same at another weight; of a planned one, a paused one (down) or, when taken over, a
-    /// manual one (up). `None`: at 0 % there is nothing to guard.
+    /// What a person's shift makes. `None`: at 0 % there is nothing to guard, and there was no rollout.
+    ///
+    /// - Nothing, or a rollout that has ended: a manual one with this `id`, one endless stage under the service's guard.
+    /// - A manual one: the same at another weight.
+    /// - A planned one, down: paused, at less than its stage's weight. Its hold stands still until a resume.
+    /// - A planned one, up: refused while it moves by itself ([`Refusal::Driven`]); taken over, or paused before, it gives
+    ///   way to a manual one, with evidence of its own.
+    /// - Any, to 0 %: ended.
+    ///
+    /// Whether the service may rise at all (lock, health) is the caller's to know.
     pub fn shifted(
-        _before: Option<&Self>,
-        _id: u64,
-        _weight: Weight,
-        _mode: GuardMode,
-        _around: &Circumstances,
-    ) -> Option<Self> {
-        None
+        before: Option<&Self>,
+        id: u64,
+        shift: &Shift,
+        around: &Circumstances,
+    ) -> Result<Option<Self>, Refusal> {
+        let manual = || Some(Self::by_hand(id, shift, around));
+        let Some(before) = before else {
+            return Ok(if shift.weight == Weight::ZERO { None } else { manual() });
+        };
+        if before.has_ended() {
+            return Ok(if shift.weight == Weight::ZERO { Some(before.clone()) } else { manual() });
+        }
+        if shift.weight == Weight::ZERO {
+            return Ok(Some(before.ended(Ending::TakenOver { actor: around.actor.clone() }, around.at)));
+        }
+        if before.manual {
+            if before.weight_max() == shift.weight {
+                return Ok(Some(before.clone()));
+            }
+            // The gates stay what they were: the evidence so far was judged by them.
+            let stages = vec![Stage::new(shift.weight, Hold::Endless)];
+            let plan = Arc::new(Plan { stages, ..Plan::clone(&before.plan) });
+            return Ok(Some(Self { plan, mode: shift.mode, ..before.clone() }.step(around.at)));
+        }
+        let stop = Stop::Shift { actor: around.actor.clone() };
+        let paused = |was| before.to(Phase::Paused { why: stop.clone(), was }, around.at);
+        let within = shift.weight < before.weight_max();
+        Ok(Some(match before.phase {
+            Phase::Holding if within => paused(Moving::Holding),
+            Phase::Keeping if within => paused(Moving::Keeping),
+            Phase::Holding | Phase::Keeping if shift.weight == before.weight_max() => before.clone(),
+            Phase::Paused { was: was @ (Moving::Holding | Moving::Keeping), .. } if within => paused(was),
+            Phase::Waiting | Phase::Holding | Phase::Keeping if !shift.take_over => {
+                return Err(Refusal::Driven);
+            }
+            Phase::Waiting | Phase::Holding | Phase::Keeping | Phase::Paused { .. } | Phase::Ended { .. } => {
+                return Ok(manual());
+            }
+        }))
     }
 
     /// Does something to it. `None`: it is done already, or void. The effect belongs to the same change.
-    pub fn take(&self, _act: &Act, _around: &Circumstances) -> Result<Option<(Self, Effect)>, Refusal> {
-        Ok(None)
+    pub fn take(&self, act: &Act, around: &Circumstances) -> Result<Option<(Self, Effect)>, Refusal> {
+        match act {
+            Act::Verb(Verb::Pause) => self.pause(around),
+            Act::Verb(Verb::Resume) => self.resume(around),
+            Act::Verb(Verb::Advance) => self.advance(around),
+            Act::Verb(Verb::Promote) => self.promote(around),
+            Act::Verb(Verb::Rollback) => Ok(self.roll_back(around)),
+            Act::Step { after, .. } if *after != self.transitions || self.has_ended() => Ok(None),
+            Act::Step { step, .. } => self.take_step(step, around),
+        }
     }
 
-    /// Ended by a kill.
+    /// Ended by a kill. One that is over stays as it ended.
     #[must_use]
     pub fn killed(&self, at: Timestamp) -> Self {
-        Self {
-            phase: Phase::Ended { how: Ending::Killed },
-            since: at,
-            transitions: self.transitions + 1,
-            ..self.clone()
-        }
+        if self.has_ended() { self.clone() } else { self.ended(Ending::Killed, at) }
     }
 
     /// Whether it is over.
     pub fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended { .. })
     }
-}
 
-impl Guard {
-    /// For a rollout that nothing is known about yet.
-    pub fn new(rollout: &Rollout) -> Self {
-        Self {
-            id: rollout.id,
-            stage: rollout.stage,
-            held_ms: 0,
-            armed_ms: 0,
-            judge: Judge::new(&rollout.plan),
+    /// Whether it moves traffic by itself: a planned one that is neither paused nor over.
+    pub fn drives(&self) -> bool {
+        !self.manual && matches!(self.phase, Phase::Waiting | Phase::Holding | Phase::Keeping)
+    }
+
+    /// Where it is in its plan; `None` before the first stage and after the end.
+    pub fn current_stage(&self) -> Option<&Stage> {
+        match &self.phase {
+            Phase::Holding | Phase::Keeping => self.plan.stages.get(self.stage),
+            Phase::Paused { was: Moving::Holding | Moving::Keeping, .. } => self.plan.stages.get(self.stage),
+            Phase::Waiting | Phase::Paused { was: Moving::Waiting, .. } | Phase::Ended { .. } => None,
         }
     }
 
-    /// Takes in what `elapsed` brought. `elapsed` is of a clock that never jumps.
-    pub fn tick(
-        &mut self,
-        _rollout: &Rollout,
-        _at: Timestamp,
-        _elapsed: Duration,
-        _evidence: &Evidence,
-    ) -> Tick {
-        Tick { verdict: Verdict::Pass, waiting: None, readings: Vec::new(), act: None, left_ms: None }
+    /// The most that the candidate may have now: its stage's weight.
+    pub fn weight_max(&self) -> Weight {
+        self.current_stage().map_or(Weight::ZERO, |stage| stage.weight)
+    }
+
+    fn by_hand(id: u64, shift: &Shift, around: &Circumstances) -> Self {
+        Self {
+            id,
+            plan: Arc::new(Plan::manual(shift.weight, shift.gates.clone(), shift.slo)),
+            manual: true,
+            mode: shift.mode,
+            started: around.at,
+            actor: around.actor.clone(),
+            stage: 0,
+            phase: Phase::Holding,
+            since: around.at,
+            transitions: 1,
+            excused: Vec::new(),
+        }
+    }
+
+    fn pause(&self, around: &Circumstances) -> Result<Option<(Self, Effect)>, Refusal> {
+        let was = match &self.phase {
+            Phase::Ended { how } => return Err(Refusal::Ended(how.clone())),
+            Phase::Paused { .. } => return Ok(None),
+            // It goes nowhere by itself.
+            Phase::Holding if self.manual => return Ok(None),
+            Phase::Waiting => Moving::Waiting,
+            Phase::Holding => Moving::Holding,
+            Phase::Keeping => Moving::Keeping,
+        };
+        let why = Stop::Person { actor: around.actor.clone() };
+        Ok(Some(self.stopped(why, was, around)))
+    }
+
+    fn resume(&self, around: &Circumstances) -> Result<Option<(Self, Effect)>, Refusal> {
+        let (why, was) = match &self.phase {
+            Phase::Ended { how } => return Err(Refusal::Ended(how.clone())),
+            Phase::Waiting | Phase::Holding | Phase::Keeping => return Err(Refusal::NotPaused),
+            Phase::Paused { why, was } => (why, *was),
+        };
+        around.may_rise()?;
+        let phase = match was {
+            Moving::Waiting => Phase::Waiting,
+            Moving::Holding => Phase::Holding,
+            Moving::Keeping => Phase::Keeping,
+        };
+        let mut resumed = self.to(phase, around.at);
+        if let Stop::Gate { gate, .. } = why
+            && !resumed.excused.contains(gate)
+        {
+            resumed.excused.push(gate.clone());
+        }
+        let weight = resumed.weight_max();
+        let sentence = format!("{} resumed by {} at {weight}", self.plan.name, around.actor);
+        Ok(Some((resumed, Effect::of("resume", weight, sentence))))
+    }
+
+    fn advance(&self, around: &Circumstances) -> Result<Option<(Self, Effect)>, Refusal> {
+        self.may_be_advanced(around)?;
+        let by = format!("by {}", around.actor);
+        Ok(match &self.phase {
+            Phase::Waiting | Phase::Paused { was: Moving::Waiting, .. } => self.enter(0, &by, around.at),
+            Phase::Holding | Phase::Paused { was: Moving::Holding, .. } => {
+                match self.enter(self.stage + 1, &by, around.at) {
+                    Some(next) => Some(next),
+                    None if self.plan.keep > Duration::ZERO => Some(self.keep(around.at)),
+                    None => Some(self.finish("promotion", around.at)),
+                }
+            }
+            Phase::Keeping | Phase::Paused { was: Moving::Keeping, .. } => {
+                Some(self.finish("keep-over", around.at))
+            }
+            Phase::Ended { .. } => None,
+        })
+    }
+
+    fn promote(&self, around: &Circumstances) -> Result<Option<(Self, Effect)>, Refusal> {
+        if (Phase::Ended { how: Ending::Promoted }) == self.phase {
+            return Ok(None);
+        }
+        self.may_be_advanced(around)?;
+        let last = self.plan.stages.len().saturating_sub(1);
+        Ok(Some(Self { stage: last, ..self.clone() }.finish("promotion", around.at)))
+    }
+
+    fn may_be_advanced(&self, around: &Circumstances) -> Result<(), Refusal> {
+        match &self.phase {
+            Phase::Ended { how } => return Err(Refusal::Ended(how.clone())),
+            _ if self.manual => return Err(Refusal::Manual),
+            Phase::Paused { why: Stop::Gate { sentence, .. }, .. } => {
+                return Err(Refusal::GateFailed(sentence.clone()));
+            }
+            Phase::Paused { why: Stop::Person { .. } | Stop::Shift { .. }, .. } => {}
+            Phase::Waiting | Phase::Holding | Phase::Keeping => {}
+        }
+        around.may_rise()
+    }
+
+    fn roll_back(&self, around: &Circumstances) -> Option<(Self, Effect)> {
+        let swaps_roles = match &self.phase {
+            Phase::Ended { how: Ending::Promoted } => true,
+            Phase::Ended { how: Ending::RolledBack { .. } | Ending::Killed | Ending::TakenOver { .. } } => {
+                return None;
+            }
+            Phase::Waiting | Phase::Holding | Phase::Paused { .. } | Phase::Keeping => false,
+        };
+        let why = format!("by {}", around.actor);
+        let what = if swaps_roles { "and the roles swapped back" } else { "to stable" };
+        let sentence = format!("{} rolled back {why}: {what}", self.plan.name);
+        let effect = Effect { swaps_roles, ..Effect::of("rollback", Weight::ZERO, sentence) };
+        Some((self.ended(Ending::RolledBack { why }, around.at), effect))
+    }
+
+    fn take_step(&self, step: &Step, around: &Circumstances) -> Result<Option<(Self, Effect)>, Refusal> {
+        let gone_back = |sentence: &String, lock| {
+            let why = format!("{} rolled back: {sentence}", self.plan.name);
+            let effect = Effect { lock, ..Effect::of("rollback", Weight::ZERO, why) };
+            (self.ended(Ending::RolledBack { why: sentence.clone() }, around.at), effect)
+        };
+        Ok(match (step, &self.phase) {
+            (Step::Fail { cause, sentence }, _) => {
+                Some(gone_back(sentence, Some((*cause, sentence.clone()))))
+            }
+            (Step::GiveUp { sentence }, _) => Some(gone_back(sentence, None)),
+            (Step::Pause(why), Phase::Waiting) => Some(self.stopped(why.clone(), Moving::Waiting, around)),
+            (Step::Pause(why), Phase::Holding) => Some(self.stopped(why.clone(), Moving::Holding, around)),
+            (Step::Pause(why), Phase::Keeping) => Some(self.stopped(why.clone(), Moving::Keeping, around)),
+            (Step::Pause(_), Phase::Paused { .. } | Phase::Ended { .. }) => None,
+            (Step::Advance | Step::Keep | Step::Finish, Phase::Paused { .. } | Phase::Ended { .. }) => None,
+            (Step::Advance, Phase::Waiting) => {
+                around.may_rise()?;
+                self.enter(0, "", around.at)
+            }
+            (Step::Advance, Phase::Holding) => {
+                around.may_rise()?;
+                self.enter(self.stage + 1, "", around.at)
+            }
+            (Step::Keep, Phase::Holding) if self.is_last() => {
+                around.may_rise()?;
+                Some(self.keep(around.at))
+            }
+            (Step::Finish, Phase::Holding) if self.is_last() => {
+                around.may_rise()?;
+                Some(self.finish("promotion", around.at))
+            }
+            (Step::Finish, Phase::Keeping) => {
+                around.may_rise()?;
+                Some(self.finish("keep-over", around.at))
+            }
+            (Step::Advance, Phase::Keeping) => None,
+            (Step::Keep | Step::Finish, Phase::Waiting | Phase::Holding | Phase::Keeping) => None,
+        })
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        !self.manual && self.stage + 1 == self.plan.stages.len()
+    }
+
+    fn enter(&self, stage: usize, by: &str, at: Timestamp) -> Option<(Self, Effect)> {
+        let next = self.plan.stages.get(stage)?;
+        let entered = Self { stage, ..self.clone() }.to(Phase::Holding, at);
+        let by = if by.is_empty() { String::new() } else { format!(" {by}") };
+        let sentence = format!(
+            "{} is in stage {} of {}{by}: {}",
+            self.plan.name,
+            stage + 1,
+            self.plan.stages.len(),
+            stands_at(next)
+        );
+        Some((entered, Effect::of("stage", next.weight, sentence)))
+    }
+
+    fn keep(&self, at: Timestamp) -> (Self, Effect) {
+        let sentence = format!(
+            "{} is through its stages; stable is kept warm for {}",
+            self.plan.name,
+            span(self.plan.keep)
+        );
+        let kept = self.to(Phase::Keeping, at);
+        let weight = kept.weight_max();
+        (kept, Effect::of("promotion", weight, sentence))
+    }
+
+    fn finish(&self, happened: &'static str, at: Timestamp) -> (Self, Effect) {
+        let sentence = format!(
+            "{} is promoted: the candidate is stable now, the old stable may be stopped",
+            self.plan.name
+        );
+        let effect = Effect { swaps_roles: true, ..Effect::of(happened, Weight::ZERO, sentence) };
+        (self.ended(Ending::Promoted, at), effect)
+    }
+
+    fn stopped(&self, why: Stop, was: Moving, around: &Circumstances) -> (Self, Effect) {
+        let sentence = format!("{} paused {why}", self.plan.name);
+        let paused = self.to(Phase::Paused { why, was }, around.at);
+        (paused, Effect { happened: "pause", sentence, ..Effect::default() })
+    }
+
+    fn ended(&self, how: Ending, at: Timestamp) -> Self {
+        self.to(Phase::Ended { how }, at)
+    }
+
+    fn to(&self, phase: Phase, at: Timestamp) -> Self {
+        Self { phase, ..self.clone() }.step(at)
+    }
+
+    fn step(self, at: Timestamp) -> Self {
+        Self { since: at, transitions: self.transitions + 1, ..self }
+    }
+}
+
+fn stands_at(stage: &Stage) -> String {
+    match &stage.hold {
+        Hold::For(hold) => format!("{} for at least {}", stage.weight, span(*hold)),
+        Hold::Until { minute_of_day, zone } => {
+            format!("{} until {:02}:{:02} {zone}", stage.weight, minute_of_day / 60, minute_of_day % 60)
+        }
+        Hold::Endless => format!("{} until somebody decides", stage.weight),
     }
 }

@@ -15,26 +15,35 @@
 //! shorter time.
 
 mod act;
+mod check;
 mod evidence;
+mod guard;
 mod judge;
 mod machine;
 mod per_role;
 mod plan;
 mod record;
+mod schedule;
+mod sentences;
+#[cfg(test)]
+mod storm_tests;
 mod verdict;
 mod view;
 mod windows;
 
-pub use act::{Act, Circumstances, Effect, Refusal, Step, Verb};
+pub use act::{Act, Circumstances, Effect, Refusal, Shift, Step, Verb};
 pub use evidence::{Count, Evidence, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
+pub use guard::{Guard, News, TICK_COUNTED_MAX, Tick, Told, Until, Waiting};
 pub use judge::{Finding, Judge, Moment};
-pub use machine::{Ending, Guard, GuardMode, Phase, Rollout, Stop, Tick, Waiting};
+pub use machine::{Ending, GuardMode, Moving, Phase, Rollout, Stop};
 pub use per_role::PerRole;
 pub use plan::{
     BusinessGate, Compare, Confirms, ErrorsGate, Gates, HealthGate, Hold, LatencyGate, MetricGate,
     MetricSource, OnFail, OnInconclusive, Plan, PlanError, RatioGate, Slo, Stage,
 };
-pub use record::Line;
+pub use record::{Difference, Line, Recorder, ReplayError, Replayed, replay};
+pub use schedule::{SCHEDULES, schedule};
+pub use sentences::{grouped, span};
 pub use verdict::{Failure, GateReading, Verdict, Wait};
 pub use view::{Freeze, View};
-pub use windows::{Window, Windows};
+pub use windows::{Window, Windows, is_zone, next_time_of_day};

@@ -9,9 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::windows::Windows;
 use crate::traffic::Weight;
 
 /// A plan.
+///
+/// It is saved with its rollout, inside the state of a service: a field that a later version adds needs a default, so that
+/// an old plan never makes a state unreadable.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Plan {
     /// Its name, also the salt while it runs.
@@ -32,7 +36,7 @@ pub struct Plan {
     /// How long stable stays warm after the last stage; then the roles swap. Default 0.
     pub keep: Duration,
     /// When the rollout may start and advance; always by default.
-    pub windows: super::windows::Windows,
+    pub windows: Windows,
     /// The objective of the service, if it has one.
     pub slo: Option<Slo>,
     /// Names of configured hooks that are asked before something happens.
@@ -59,6 +63,43 @@ pub struct Stage {
     /// λmax: how many times stable's failures are tolerated in the permission to advance; `None`: by weight, 10 up to
     /// 1 %, 5 up to 5 %, 3 up to 25 %, else 2.
     pub tolerate: Option<f64>,
+}
+
+impl Plan {
+    /// A plan with every default.
+    pub fn new(name: impl Into<Arc<str>>, stages: Vec<Stage>) -> Self {
+        Self {
+            name: name.into(),
+            delay: Duration::ZERO,
+            stages,
+            gates: Gates::standard(),
+            false_rollback: 0.01,
+            warmup: Duration::from_secs(60),
+            on_inconclusive: OnInconclusive::Hold,
+            keep: Duration::ZERO,
+            windows: Windows::default(),
+            slo: None,
+            confirm: Confirms::default(),
+            notify: Vec::new(),
+        }
+    }
+
+    /// What a person's shift to `weight` runs: one endless stage.
+    pub fn manual(weight: Weight, gates: Gates, slo: Option<Slo>) -> Self {
+        Self { gates, slo, ..Self::new("shift", vec![Stage::new(weight, Hold::Endless)]) }
+    }
+
+    /// The gates of a stage.
+    pub fn gates_of<'p>(&'p self, stage: &'p Stage) -> &'p Gates {
+        stage.gates.as_ref().unwrap_or(&self.gates)
+    }
+}
+
+impl Stage {
+    /// A stage with every default.
+    pub const fn new(weight: Weight, hold: Hold) -> Self {
+        Self { weight, hold, min_requests: 0, max_hold: None, approval: false, gates: None, tolerate: None }
+    }
 }
 
 /// How long a stage lasts at least.
@@ -93,6 +134,9 @@ pub struct Gates {
     pub metrics: Vec<MetricGate>,
     /// A candidate without a usable endpoint.
     pub health: Option<HealthGate>,
+    /// Whether somebody said that nothing is to be watched (`gates: none`). No gates without that are a mistake.
+    #[serde(default)]
+    pub none_said: bool,
 }
 
 impl Gates {
@@ -111,10 +155,11 @@ impl Gates {
             business: None,
             metrics: Vec::new(),
             health: Some(HealthGate { unhealthy_for: Duration::from_secs(10) }),
+            none_said: false,
         }
     }
 
-    /// Nothing is watched.
+    /// Nothing is watched, and somebody said so.
     pub const fn none() -> Self {
         Self {
             errors: None,
@@ -123,7 +168,17 @@ impl Gates {
             business: None,
             metrics: Vec::new(),
             health: None,
+            none_said: true,
         }
+    }
+
+    /// Whether anything of them reads the candidate's traffic or a metric: without, there is no evidence to wait for.
+    pub fn measure(&self) -> bool {
+        self.errors.is_some()
+            || self.client_errors.is_some()
+            || self.latency.is_some()
+            || self.business.is_some()
+            || !self.metrics.is_empty()
     }
 }
 

@@ -73,6 +73,8 @@ pub enum Wait {
     },
     /// Two halves of stable differ more than the gates assume; they may only pause.
     Noisy,
+    /// The guard is off: nothing is judged.
+    Unguarded,
 }
 
 /// What failed, and what follows.

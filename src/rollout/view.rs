@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{Rollout, Tick};
+use super::guard::Tick;
+use super::machine::Rollout;
 use crate::clock::Timestamp;
 use crate::traffic::{PerVariant, Variant, Weight};
 
