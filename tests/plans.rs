@@ -74,7 +74,7 @@ fn gates_come_in_layers_and_none_takes_one_away() {
     assert_eq!(standard.gates, Gates::standard());
     let layered = plan(
         "{tier: payment, gates: {latency: none, client_errors: {ratio: 2}}, stages: [{weight: 5%, hold: 1h}, \
-         {weight: 50%, hold: endless, gates: {errors: {limit: 2%}}}, {weight: 99%, gates: none}]}",
+         {weight: 50%, hold: endless, gates: {errors: {limit: 2%}}}, {weight: 99%, hold: 5m, gates: none}]}",
     );
     let errors = layered.gates.errors.clone().unwrap();
     assert_eq!((errors.ratio, errors.limit), (1.05, Some(0.001)));
@@ -85,7 +85,6 @@ fn gates_come_in_layers_and_none_takes_one_away() {
     assert_eq!(own.errors.as_ref().map(|gate| (gate.ratio, gate.limit)), Some((1.05, Some(0.02))));
     assert!(own.latency.is_none());
     assert_eq!(layered.stages[2].gates, Some(Gates::none()));
-    assert_eq!(layered.stages[2].hold, Hold::For(Duration::ZERO));
 }
 
 #[test]
@@ -157,7 +156,7 @@ fn each_problem_of_a_plan_names_its_place_and_its_cure() {
     check("", "stages line 1: there is no stage; add stages");
     check("stages: []", "stages = [] line 1: there is no stage; add one");
     check("stages: 5%", "stages = 5% line 1: a list of stages is expected here");
-    stage("{weight: 5%}", "stages[0] line 2: how long? Add hold, such as 15m, or endless; or gates: none");
+    stage("{weight: 5%}", "stages[0] line 2: how long? Add hold, such as 15m, or endless");
     stage("{hold: 5m}", "stages[0] line 2: how much of the traffic? Add weight");
     stage("{weight: 5, hold: 5m}", "stages[0].weight = 5 line 2: a share needs its unit; did you mean 5%?");
     stage("{weight: 5%, hold: 5}", "stages[0].hold = 5 line 2: a time needs its unit; did you mean 5s?");

@@ -7,7 +7,6 @@ mod file;
 mod flagger;
 mod gates;
 mod reader;
-mod schedule;
 mod words;
 
 use std::sync::Arc;
@@ -18,13 +17,12 @@ pub(super) use self::file::{GatesFile, PlanFile, SloFile};
 use self::flagger::AnalysisFile;
 pub(super) use self::gates::{layered, slo};
 pub(super) use self::reader::{Known, Reader, unknown};
-pub(super) use self::schedule::{schedule, schedules};
 use self::words::{Lasting, Percent, Ratio, Share, Zone};
 pub(super) use self::words::{Name, Text, name_of};
 use super::scalar::Count;
 use super::units::show_duration;
 use super::written::{Never, Short, Written};
-use crate::rollout::{Confirms, Gates, Hold, Plan, Slo, Stage, Windows};
+use crate::rollout::{Confirms, Gates, Hold, Plan, SCHEDULES, Slo, Stage, Windows, schedule};
 use crate::traffic::Weight;
 
 const FALSE_ROLLBACK_MAX: f64 = 0.2;
@@ -52,6 +50,11 @@ pub(super) struct Draft {
     pub(super) schedule: Option<Arc<str>>,
 }
 
+/// The names of all schedules.
+pub(super) fn schedules() -> Vec<Arc<str>> {
+    SCHEDULES.iter().map(|name| Arc::from(*name)).collect()
+}
+
 /// The plan of a schedule, as it is for a service.
 pub(super) fn scheduled(name: &str, usual: &Usual) -> Option<Draft> {
     let mut plan = schedule(name)?;
@@ -62,6 +65,7 @@ pub(super) fn scheduled(name: &str, usual: &Usual) -> Option<Draft> {
 
 /// A plan as written. What is wrong with it is noted; the draft is whole only if nothing is.
 pub(super) fn draft(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, usual: &Usual) -> Draft {
+    let problems_before = reader.findings.problems.len();
     let names = schedules();
     let schedule_name =
         reader.known("schedule", file.schedule.as_ref(), "schedule", "schedule", names.iter());
@@ -72,7 +76,7 @@ pub(super) fn draft(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, 
     let named = reader.read("name", file.name.as_ref()).map(|Name(name)| name);
     let mut plan = match schedule_name.as_deref().and_then(|name| scheduled(name, &base)) {
         Some(draft) => draft.plan,
-        None => schedule::empty(),
+        None => Plan::new("rollout", Vec::new()),
     };
     plan.name = named.clone().unwrap_or_else(|| "rollout".into());
     plan.gates = layered(reader, "gates", file.gates.take(), &base.gates, known);
@@ -90,6 +94,11 @@ pub(super) fn draft(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, 
     plan.confirm = confirms(reader, file.confirm.take().unwrap_or_default(), known);
     plan.notify = reader.known_list("notify", file.notify.take(), "channel", "notify", &known.channels);
     steps(reader, file, known, &mut plan);
+    if reader.findings.problems.len() == problems_before {
+        for error in plan.check() {
+            reader.plan_error(&error);
+        }
+    }
     Draft { plan, named: named.is_some(), schedule: schedule_name }
 }
 
@@ -274,8 +283,7 @@ fn stage(
         let base = gates.clone().unwrap_or_else(|| usual.clone());
         gates = gates::from_criteria(reader, &criteria_place, Some(criteria), base).or(gates);
     }
-    let unwatched = *gates.as_ref().unwrap_or(usual) == Gates::none();
-    let hold = hold(reader, at, line, &file, is_last, unwatched);
+    let hold = hold(reader, at, line, &file, is_last);
     let max_hold_place = format!("{at}.max_hold");
     let max_hold = reader.read(&max_hold_place, file.max_hold.as_ref());
     if let (Some(written), Some(max_hold)) = (&file.max_hold, max_hold) {
@@ -318,14 +326,7 @@ fn stage(
     })
 }
 
-fn hold(
-    reader: &mut Reader<'_>,
-    at: &str,
-    line: u64,
-    file: &StageLong,
-    is_last: bool,
-    unwatched: bool,
-) -> Option<Hold> {
+fn hold(reader: &mut Reader<'_>, at: &str, line: u64, file: &StageLong, is_last: bool) -> Option<Hold> {
     let place = format!("{at}.hold");
     let hold = match (&file.hold, &file.duration) {
         (Some(written), None) => reader.read(&place, Some(written))?,
@@ -347,21 +348,19 @@ fn hold(
             reader.wrong(&format!("{at}.duration"), written, "hold says it already; leave one out");
             return None;
         }
-        (None, None) if unwatched => Hold::For(Duration::ZERO),
         (None, None) => {
-            let why = "how long? Add hold, such as 15m, or endless; or gates: none to pass through at once";
+            let why = "how long? Add hold, such as 15m, or endless";
             reader.wrong_at(at, None, line, why);
             return None;
         }
     };
-    if hold == Hold::For(Duration::ZERO) && !unwatched {
+    if hold == Hold::For(Duration::ZERO) {
         let (line, text) = file
             .hold
             .as_ref()
             .map(|written| (written.line, &written.text))
             .or(file.duration.as_ref().map(|written| (written.line, &written.text)))?;
-        let why =
-            "no gate can judge in no time; write for instance 15m, or gates: none to pass through at once";
+        let why = "no gate can judge in no time; write for instance 15m";
         reader.wrong_at(&place, Some(text), line, why);
         return None;
     }

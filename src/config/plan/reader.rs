@@ -1,4 +1,5 @@
-//! Reads the parts of a plan at their places, and looks up what they refer to.
+//! Reads the parts of a plan, and remembers where each stood, so that what is wrong with the plan as a whole can be told with
+//! its line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use crate::config::meant::{did_you_mean, listed};
 use crate::config::problem::{Findings, below};
 use crate::config::scalar::Scalar;
 use crate::config::written::{List, Short, Written};
-use crate::rollout::Gates;
+use crate::rollout::{Gates, PlanError};
 
 /// Everything that the configuration names and plans refer to.
 #[derive(Clone, Debug, Default)]
@@ -25,11 +26,12 @@ pub(in crate::config) struct Reader<'f> {
     pub(in crate::config) findings: &'f mut Findings,
     at: String,
     line: u64,
+    seen: BTreeMap<String, (u64, Option<String>)>,
 }
 
 impl<'f> Reader<'f> {
     pub(in crate::config) fn new(findings: &'f mut Findings, at: &str, line: u64) -> Self {
-        Self { findings, at: at.to_owned(), line: line.max(1) }
+        Self { findings, at: at.to_owned(), line: line.max(1), seen: BTreeMap::new() }
     }
 
     pub(super) fn line(&self) -> u64 {
@@ -39,8 +41,14 @@ impl<'f> Reader<'f> {
     /// The value, if it is written and right.
     pub(super) fn read<T: Scalar>(&mut self, place: &str, written: Option<&Written<T>>) -> Option<T> {
         let written = written?;
+        self.saw(place, written.line, Some(&written.text));
         let place = self.full(place);
         self.findings.read(&place, written)
+    }
+
+    /// That something stands at a place.
+    fn saw(&mut self, place: &str, line: u64, value: Option<&str>) {
+        self.seen.insert(place.to_owned(), (line, value.map(str::to_owned)));
     }
 
     pub(super) fn wrong<T>(&mut self, place: &str, written: &Written<T>, why: impl Into<String>) {
@@ -102,6 +110,23 @@ impl<'f> Reader<'f> {
             (at, "") => at.to_owned(),
             (at, place) => below(at, place),
         }
+    }
+
+    /// Tells what is wrong with the plan as a whole, with the nearest line.
+    pub(super) fn plan_error(&mut self, error: &PlanError) {
+        let mut place = error.place.as_str();
+        let mut exact = true;
+        let (line, value) = loop {
+            if let Some((line, value)) = self.seen.get(place) {
+                break (*line, value.clone().filter(|_| exact));
+            }
+            exact = false;
+            match place.rfind(['.', '[']) {
+                Some(end) => place = &place[..end],
+                None => break (self.line, None),
+            }
+        };
+        self.wrong_at(&error.place, value.as_deref(), line, error.why.clone());
     }
 }
 
