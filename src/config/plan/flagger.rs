@@ -113,6 +113,7 @@ pub(in crate::config) struct FlaggerMetricLong {
     /// What it must stay within.
     pub(super) threshold_range: Option<RangeFile>,
     /// The older form of thresholdRange.
+    #[schemars(skip)]
     pub(super) threshold: Option<Written<Text>>,
     /// Not needed: the gates look each second.
     pub(super) interval: Option<Written<GoDuration>>,

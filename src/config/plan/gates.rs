@@ -347,7 +347,7 @@ fn quantile(name: &str) -> Option<Result<(), ()>> {
     let digits = |text: &str| text.strip_prefix('p').filter(|rest| !rest.is_empty()).map(str::to_owned);
     let number = if OF.contains(&name) {
         return Some(Ok(()));
-    } else if let Some(number) = digits(name) {
+    } else if let Some(number) = digits(name).filter(|number| !number.contains('_')) {
         number
     } else {
         let (first, last) = (name.split_once('_'), name.rsplit_once('_'));
