@@ -184,6 +184,11 @@ fn the_schema_takes_our_files_and_refuses_mistakes() {
         let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert_eq!(errors.is_empty(), expected, "{text}\n{errors:?}");
     }
+    for (name, plan) in plans() {
+        let config = serde_json::json!({ "services": { "shop": { "blue": "http://a:1", "rollout": as_json(&plan) } } });
+        let validator = jsonschema::validator_for(&config::schema()).unwrap();
+        assert!(validator.is_valid(&config), "{name}");
+    }
     let shop = |lines: &str| format!("services: {{shop: {{blue: http://a:1, {lines}}}}}");
     for text in [MINIMAL, FULL, &full_with_examples().0, &embedded_in_compose()] {
         check(text, true);

@@ -134,6 +134,31 @@ fn flaggers_analysis_is_read_alone_and_in_its_resource() {
     assert_eq!(steps_of, "1% 1m, 2% 1m, 10% 1m, 80% 1m, 100% 1m");
 }
 
+#[test]
+fn flaggers_milliseconds_give_way_to_a_comparison_with_stable() {
+    #[track_caller]
+    fn check(metric: &str, more: &str, place: &str, (ratio, on_fail): (f64, OnFail)) {
+        let text = format!(
+            "{{analysis: {{interval: 1m, stepWeight: 10, metrics: [{{name: request-duration, {metric}}}]}}{more}}}"
+        );
+        let (plan, warnings) = configured(CONFIG).planner.compile_with_warnings(&request(&text)).unwrap();
+        let latency = plan.gates.latency.as_ref().unwrap();
+        assert_eq!((latency.ratio, latency.on_fail), (ratio, on_fail), "{text}");
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        assert_eq!((warning.place.as_str(), warning.value.as_deref()), (place, Some("500")));
+        let word = if on_fail == OnFail::Pause { "pause" } else { "rollback" };
+        let gate = format!("replaced by the latency gate relative to stable (ratio {ratio}, {word})");
+        assert!(warning.why.contains(&gate), "{warning:?}");
+    }
+    let max = "analysis.metrics[0].thresholdRange.max";
+    check("thresholdRange: {max: 500}", "", max, (1.2, OnFail::Pause));
+    check("threshold: 500", "", "analysis.metrics[0].threshold", (1.2, OnFail::Pause));
+    check("thresholdRange: {max: 500}", ", gates: {latency: none}", max, (1.2, OnFail::Pause));
+    check("thresholdRange: {max: 500}", ", gates: none", max, (1.2, OnFail::Pause));
+    let own = ", gates: {latency: {ratio: 1.5, on_fail: rollback}}";
+    check("thresholdRange: {max: 500}", own, max, (1.5, OnFail::Rollback));
+}
+
 /// Everything after the headline, in single spaces.
 #[track_caller]
 fn problems(text: &str) -> String {
@@ -241,8 +266,20 @@ fn what_the_foreign_forms_say_and_tidegate_cannot_is_refused_with_its_cure() {
     check("stages: [{percentage: 5, duration: 1h, success_criteria: []}]", "there is no criterion");
     let flagger = |more: &str| format!("analysis: {{interval: 1m, stepWeight: 10, maxWeight: 50, {more}}}");
     check(
-        &flagger("metrics: [{name: request-duration, thresholdRange: {max: 500}}]"),
-        "an absolute latency is not judged; remove the threshold",
+        &flagger("metrics: [{name: request-duration, thresholdRange: {max: 0.5s}}]"),
+        "analysis.metrics[0].thresholdRange.max = 0.5s line 1: must be more than 0, in milliseconds, such as 500",
+    );
+    check(
+        &flagger("metrics: [{name: request-duration, thresholdRange: {min: 500}}]"),
+        "analysis.metrics[0].thresholdRange.min = 500 line 1: this would demand slowness; did you mean max?",
+    );
+    check(
+        &flagger("metrics: [{name: request-success-rate, threshold: 99, thresholdRange: {min: 99}}]"),
+        "analysis.metrics[0].threshold = 99 line 1: thresholdRange says it already (line 1); leave one out",
+    );
+    check(
+        &flagger("metrics: [{name: request-success-rate, threshold: 100}]"),
+        "analysis.metrics[0].threshold = 100 line 1: must be more than 0 and less than 100",
     );
     check(
         &flagger("webhooks: [{name: gate, type: confirm-rollout, url: 'http://x/'}]"),

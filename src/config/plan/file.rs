@@ -55,7 +55,7 @@ pub(in crate::config) struct PlanFile {
     pub(super) kind: Option<Written<String>>,
     /// Of Flagger's resource; nothing in it matters here.
     #[serde(rename = "metadata")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     _metadata: Option<IgnoredAny>,
     /// Of Flagger's resource; its analysis matters here.
     pub(super) spec: Option<CanaryFile>,

@@ -32,23 +32,23 @@ pub(in crate::config) struct CanaryFile {
     pub(super) analysis: Option<Short<Never, Never, AnalysisFile>>,
     /// Kubernetes' own; nothing in it matters here.
     #[serde(rename = "targetRef")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     _target_ref: Option<IgnoredAny>,
     /// Kubernetes' own; nothing in it matters here.
     #[serde(rename = "autoscalerRef")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     _autoscaler_ref: Option<IgnoredAny>,
     /// Kubernetes' own; nothing in it matters here.
     #[serde(rename = "ingressRef")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     _ingress_ref: Option<IgnoredAny>,
     /// Kubernetes' own; nothing in it matters here.
     #[serde(rename = "upstreamRef")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     _upstream_ref: Option<IgnoredAny>,
     /// Kubernetes' own; nothing in it matters here.
     #[serde(rename = "service")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     _service: Option<IgnoredAny>,
     /// Kubernetes' own; nothing in it matters here.
     #[serde(rename = "provider")]
@@ -363,16 +363,7 @@ fn metrics(
         let range = file.threshold_range.unwrap_or_default();
         match &*name {
             SUCCESS => success(reader, &place, line, &range, file.threshold.as_ref(), &mut gates),
-            DURATION => {
-                let written = [range.min.as_ref(), range.max.as_ref(), file.threshold.as_ref()];
-                for written in written.into_iter().flatten() {
-                    let why = "an absolute latency is not judged; remove the threshold, and the candidate's p50 to p99 are \
-                               compared with stable's, or ask Prometheus: gates: {metrics: {NAME: {source: …, query: …, \
-                               pass_if: \"< 0.5\"}}} beside the analysis";
-                    reader.wrong(&below(&place, "thresholdRange"), written, why);
-                }
-                gates.latency = gates.latency.take().or_else(|| Gates::standard().latency);
-            }
+            DURATION => duration(reader, &place, &range, file.threshold.as_ref(), &mut gates),
             _ if names_query => {}
             name => {
                 let why = match did_you_mean(name, [SUCCESS, DURATION]) {
@@ -391,6 +382,59 @@ fn metrics(
     gates
 }
 
+/// A bound, in the newer form or the older one, and its place.
+fn bound<'w>(
+    reader: &mut Reader<'_>,
+    place: &str,
+    key: &str,
+    written: Option<&'w Written<Text>>,
+    threshold: Option<&'w Written<Text>>,
+) -> Option<(String, &'w Written<Text>)> {
+    let older = below(place, "threshold");
+    if let (Some(written), Some(threshold)) = (written, threshold) {
+        let why = format!("thresholdRange says it already (line {}); leave one out", written.line);
+        reader.wrong(&older, threshold, why);
+    }
+    let newer = written.map(|written| (below(&below(place, "thresholdRange"), key), written));
+    newer.or(threshold.map(|threshold| (older, threshold)))
+}
+
+/// Milliseconds are not judged: what is slow for one service is fast for another, and stable shows what is usual here.
+fn duration(
+    reader: &mut Reader<'_>,
+    place: &str,
+    range: &RangeFile,
+    threshold: Option<&Written<Text>>,
+    gates: &mut Gates,
+) {
+    if let Some(written) = &range.min {
+        let place = below(&below(place, "thresholdRange"), "min");
+        reader.wrong(&place, written, "this would demand slowness; did you mean max?");
+    }
+    let Some(gate) = gates.latency.take().or_else(|| Gates::standard().latency) else { return };
+    if let Some((place, written)) = bound(reader, place, "max", range.max.as_ref(), threshold)
+        && let Some(Text(text)) = reader.read(&place, Some(written))
+    {
+        if number(text.trim()).is_some_and(|milliseconds| milliseconds > 0.0) {
+            let on_fail = match gate.on_fail {
+                OnFail::Rollback => "rollback",
+                OnFail::Pause => "pause",
+            };
+            let why = format!(
+                "is replaced by the latency gate relative to stable (ratio {}, {on_fail}): Tidegate compares with stable \
+                 instead of an absolute number; write gates: {{latency: {{ratio: …, on_fail: …}}}} beside the analysis for \
+                 another ratio",
+                gate.ratio
+            );
+            reader.doubt(&place, written, why);
+        } else {
+            reader.wrong(&place, written, "must be more than 0, in milliseconds, such as 500");
+        }
+    }
+    gates.latency = Some(gate);
+    gates.none_said = false;
+}
+
 fn success(
     reader: &mut Reader<'_>,
     place: &str,
@@ -399,16 +443,15 @@ fn success(
     threshold: Option<&Written<Text>>,
     gates: &mut Gates,
 ) {
-    let place = below(place, "thresholdRange");
+    let range_place = below(place, "thresholdRange");
     if let Some(written) = &range.max {
-        reader.wrong(&below(&place, "max"), written, "this would demand errors; did you mean min?");
+        reader.wrong(&below(&range_place, "max"), written, "this would demand errors; did you mean min?");
     }
-    let Some(written) = range.min.as_ref().or(threshold) else {
+    let Some((place, written)) = bound(reader, place, "min", range.min.as_ref(), threshold) else {
         let why = "how much at least? Add thresholdRange: {min: 99}";
-        reader.wrong_at(&place, None, line, why);
+        reader.wrong_at(&range_place, None, line, why);
         return;
     };
-    let place = below(&place, "min");
     let Some(Text(text)) = reader.read(&place, Some(written)) else { return };
     let share = number(text.trim().trim_end_matches('%').trim()).map(|percent| percent / 100.0);
     match share.filter(|share| *share > 0.0 && *share < 1.0) {
@@ -420,6 +463,7 @@ fn success(
                 gate.on_fail = OnFail::Rollback;
             }
             gates.errors = gate;
+            gates.none_said = false;
         }
         None => {
             reader.wrong(&place, written, "must be more than 0 and less than 100, in percent, such as 99")
