@@ -159,6 +159,86 @@ fn flaggers_milliseconds_give_way_to_a_comparison_with_stable() {
     check("thresholdRange: {max: 500}", own, max, (1.5, OnFail::Rollback));
 }
 
+#[test]
+fn nothing_is_unwatched_unless_somebody_says_none() {
+    let watched = plan("stages: [{weight: 5%, hold: 5m}, {weight: 50%, hold: 5m, gates: none}]");
+    assert_eq!((&watched.gates, &watched.stages[0].gates), (&Gates::standard(), &None));
+    assert_eq!(watched.stages[1].gates, Some(Gates::none()));
+    let by_percentage = plan("stages: [{percentage: 5, duration: 5m}]");
+    assert_eq!((&by_percentage.gates, &by_percentage.stages[0].gates), (&Gates::standard(), &None));
+    let again = plan("{gates: none, stages: [{weight: 5%, hold: 5m, gates: {latency: {ratio: 2}}}]}");
+    let again = again.stages[0].gates.as_ref().unwrap();
+    assert!(again.latency.is_some() && again.errors.is_none() && !again.none_said);
+
+    let all = "{errors: none, client_errors: none, latency: none, health: none}";
+    let why = "line 1: nothing is left that watches; leave a gate, or write gates: none if that is meant";
+    for (text, place) in [
+        (format!("{{schedule: canary, gates: {all}}}"), "gates"),
+        (format!("stages: [{{weight: 5%, hold: 5m, gates: {all}}}]"), "stages[0].gates"),
+    ] {
+        assert_eq!(problems(&text), format!("plan.yaml has 1 problem {place} {why}"));
+    }
+
+    let config = configured(&CONFIG.replace("green:", "gates: none, rollout: canary, green:"));
+    let unwatched = |warnings: &[tidegate::config::Problem], place: &str| {
+        let [warning] = warnings else { panic!("{warnings:?}") };
+        assert_eq!(warning.place, place);
+        assert!(warning.why.contains("nothing watches this rollout"), "{warning:?}");
+    };
+    unwatched(&config.warnings, "services.shop.rollout.gates");
+    let warnings = |request: PlanRequest| config.planner.compile_with_warnings(&request).unwrap().1;
+    let schedule = Some("hourly".to_owned());
+    unwatched(&warnings(PlanRequest { file: None, schedule, ..request("") }), "gates");
+    unwatched(&warnings(request("stages: [{weight: 5%, hold: 5m}]")), "gates");
+    assert_eq!(warnings(request("{gates: none, stages: [{weight: 5%, hold: 5m}]}")), []);
+    assert_eq!(warnings(request("stages: [{weight: 5%, hold: 5m, gates: none}]")), []);
+}
+
+#[test]
+fn a_rollout_inside_a_service_is_checked_with_the_configuration() {
+    #[track_caller]
+    fn check(keys: &str, expected: &str) {
+        let text = format!("services:\n  shop:\n    blue: http://a:1\n    {keys}\n");
+        let error = config::parse(&text, "t.yaml", Path::new("/nowhere"), &Overrides::default()).unwrap_err();
+        let got = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let one = got.strip_prefix("t.yaml has 1 problem ");
+        assert!(one.is_some_and(|one| one.starts_with(expected)), "{keys}\n got: {got}\nwant: {expected}");
+    }
+    check(
+        "rollout: canry",
+        "services.shop.rollout = canry line 4: there is no schedule canry; did you mean canary?",
+    );
+    check(
+        "rollout: {stages: [{weight: 5%, hold: 5m}, {weight: 1%, hold: 5m}]}",
+        "services.shop.rollout.stages[1].weight = 1% line 4: falls",
+    );
+    let health = "{pushed: true, pass_if: '< 1'}";
+    check(
+        &format!("rollout: {{schedule: canary, gates: {{metrics: {{health: {health}}}}}}}"),
+        "services.shop.rollout.gates.metrics.health = health line 4: \"health\" is a gate of its own; call the metric",
+    );
+    check(
+        &format!("rollout: {{stages: [{{weight: 5%, hold: 5m, gates: {{metrics: {{health: {health}}}}}}}]}}"),
+        "services.shop.rollout.stages[0].gates.metrics.health = health line 4: \"health\" is a gate of its own",
+    );
+    check(
+        &format!("gates: {{metrics: {{health: {health}}}}}\n    rollout: canary"),
+        "services.shop.gates.metrics.health = health line 4: \"health\" is a gate of its own",
+    );
+    check(
+        "gates: {errors: {ratio: 0.5}}\n    rollout: {schedule: payment}",
+        "services.shop.gates.errors.ratio = 0.5 line 4: must be 1 to 100",
+    );
+    check(
+        "slo: {objective: 99.9%, budget_cap: 0%}\n    rollout: canary",
+        "services.shop.slo.budget_cap = 0% line 4: nothing could be burnt at all",
+    );
+    check(
+        "rollout: {schedule: canary, gates: {health: {unhealthy_for: 10ms}}}",
+        "services.shop.rollout.gates.health.unhealthy_for = 10ms line 4: it has to be at least 1s",
+    );
+}
+
 /// Everything after the headline, in single spaces.
 #[track_caller]
 fn problems(text: &str) -> String {

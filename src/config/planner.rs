@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::rollout::Plan;
 
 /// What runs when nobody says otherwise.
-const DEFAULT_SCHEDULE: &str = "canary";
+pub(super) const DEFAULT_SCHEDULE: &str = "canary";
 const PLAN_BYTES_MAX: usize = 1 << 20;
 
 /// A rollout as somebody asked for it.
@@ -82,10 +82,10 @@ impl Planner {
                 ));
             }
             (Some((name, text)), None) => self.of_file(name, text, &plans.usual)?,
-            (None, Some(schedule)) => (of_schedule(schedule, &plans.usual)?, Vec::new()),
+            (None, Some(schedule)) => of_schedule(schedule, &plans.usual)?,
             (None, None) => match &plans.rollout {
                 Some(draft) => (draft.clone(), Vec::new()),
-                None => (of_schedule(DEFAULT_SCHEDULE, &plans.usual)?, Vec::new()),
+                None => of_schedule(DEFAULT_SCHEDULE, &plans.usual)?,
             },
         };
         if let Some(name) = &request.name {
@@ -98,7 +98,20 @@ impl Planner {
                 None => name_of(&format!("{schedule}-{}", minute(request.at))),
             };
         }
-        Ok((Arc::new(draft.plan), warnings))
+        let mut findings = Findings::default();
+        Reader::new(&mut findings, "", 1).check(&draft.plan);
+        if findings.problems.is_empty() {
+            return Ok((Arc::new(draft.plan), warnings));
+        }
+        let name = match (&request.file, &request.schedule) {
+            (Some((name, _)), _) => name.clone(),
+            (None, Some(schedule)) => format!("schedule {schedule}"),
+            (None, None) => format!("services.{}.rollout", request.service),
+        };
+        for problem in &mut findings.problems {
+            problem.line = None;
+        }
+        Err(ConfigError::Problems { name, problems: findings.problems }.to_string())
     }
 
     fn of_file(&self, name: &str, text: &str, usual: &Usual) -> Result<(Draft, Vec<Problem>), String> {
@@ -119,11 +132,17 @@ impl Planner {
     }
 }
 
-fn of_schedule(name: &str, usual: &Usual) -> Result<Draft, String> {
-    scheduled(name, usual).ok_or_else(|| {
+fn of_schedule(name: &str, usual: &Usual) -> Result<(Draft, Vec<Problem>), String> {
+    let draft = scheduled(name, usual).ok_or_else(|| {
         let names = schedules();
         unknown(name, "schedule", "schedule", names.iter().map(|name| &**name))
-    })
+    })?;
+    let mut findings = Findings::default();
+    Reader::new(&mut findings, "", 1).doubt_unwatched(&draft.plan);
+    for warning in &mut findings.warnings {
+        warning.line = None;
+    }
+    Ok((draft, findings.warnings))
 }
 
 /// `20260131-2359`, in UTC.

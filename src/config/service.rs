@@ -10,7 +10,7 @@ use super::file::{
     VariantFile, VariantLong,
 };
 use super::plan::{Draft, Known, Name, Reader, Usual, draft, layered, scheduled, schedules, slo, unknown};
-use super::planner::ServicePlans;
+use super::planner::{DEFAULT_SCHEDULE, ServicePlans};
 use super::problem::{Findings, below};
 use super::process::some_time;
 use super::scalar::{Bytes, Count, Fact};
@@ -112,8 +112,17 @@ fn usual(findings: &mut Findings, at: &str, line: u64, file: &mut ServiceFile, k
     let mut reader = Reader::new(findings, at, line);
     let tier = reader.known("tier", file.tier.as_ref(), "tier", "tiers", known.tiers.keys());
     let base = tier.and_then(|tier| known.tiers.get(&tier).cloned()).unwrap_or_else(Gates::standard);
+    let problems_before = reader.findings.problems.len();
     let gates = layered(&mut reader, "gates", file.gates.take(), &base, known);
-    Usual { gates, slo: slo(&mut reader, "slo", file.slo.take()) }
+    let usual = Usual { gates, slo: slo(&mut reader, "slo", file.slo.take()) };
+    let is_right = |reader: &Reader<'_>| reader.findings.problems.len() == problems_before;
+    if is_right(&reader)
+        && let Some(draft) = scheduled(DEFAULT_SCHEDULE, &usual)
+    {
+        reader.check(&draft.plan);
+    }
+    // What is wrong here is told here, and not again for the rollout that builds on it.
+    if is_right(&reader) { usual } else { Usual { gates: base, slo: None } }
 }
 
 fn rollout(
@@ -131,6 +140,11 @@ fn rollout(
                 let names = schedules();
                 let why = unknown(&schedule, "schedule", "schedule", names.iter().map(|name| &**name));
                 findings.wrong(at, &name, why);
+            }
+            if let Some(draft) = &draft {
+                let mut reader = Reader::new(findings, at, name.line);
+                reader.check(&draft.plan);
+                reader.doubt_unwatched(&draft.plan);
             }
             draft
         }

@@ -29,6 +29,8 @@ const FALLBACK: ErrorsGate =
     ErrorsGate { ratio: 1.1, limit: Some(0.005), floor: None, on_fail: OnFail::Rollback };
 const CLIENT_ERRORS: RatioGate = RatioGate { ratio: 1.5, on_fail: OnFail::Pause };
 const LATENCY: LatencyGate = LatencyGate { ratio: 1.2, on_fail: OnFail::Pause };
+const OUTSIDE_BUDGET: &str =
+    "rolls back outside the false-rollback budget: how often it is wrong is the metric's own affair";
 /// The metrics that criteria may name and Tidegate measures itself.
 const MEASURED: [&str; 9] = [
     "error_rate",
@@ -64,7 +66,9 @@ pub(in crate::config) fn layered(
         }
         Some(Short::Mapping(long, line)) => (long, line),
     };
+    let problems_before = reader.findings.problems.len();
     let mut gates = base.clone();
+    gates.none_said = false;
     let mut written = 0;
     if let Some(file) = long.errors {
         written += 1;
@@ -123,20 +127,13 @@ pub(in crate::config) fn layered(
         let why = "there is no gate; leave gates out for the usual ones, or write gates: none";
         reader.wrong_at(place, Some("{}"), line, why);
     }
-    let mut layered = Gates::standard();
-    layered.errors = gates.errors;
-    layered.client_errors = gates.client_errors;
-    layered.latency = gates.latency;
-    layered.business = gates.business;
-    layered.metrics = gates.metrics;
-    layered.health = gates.health;
-    let is_left = layered.errors.is_some()
-        || layered.client_errors.is_some()
-        || layered.latency.is_some()
-        || layered.business.is_some()
-        || layered.health.is_some()
-        || !layered.metrics.is_empty();
-    if is_left { layered } else { Gates::none() }
+    let found_none = reader.findings.problems.len() == problems_before;
+    if found_none && !gates.measure() && gates.health.is_none() {
+        let why = "nothing is left that watches; leave a gate, or write gates: none if that is meant";
+        reader.wrong_at(place, None, line, why);
+    }
+    // What is wrong is told once, here, and not again by whatever builds on it.
+    if reader.findings.problems.len() == problems_before { gates } else { base.clone() }
 }
 
 /// An objective as it is written.
@@ -185,6 +182,7 @@ pub(super) fn from_criteria(
         let why = "there is no criterion; leave the key out for the usual gates, or write gates: none";
         reader.wrong_at(place, Some("[]"), line, why);
     }
+    gates.none_said = false;
     let mut ratios = LatencyRatios::default();
     for (at, criterion) in criteria.into_iter().enumerate() {
         let place = format!("{place}[{at}]");
@@ -218,7 +216,8 @@ fn criterion(
 ) {
     let metric_place = below(place, "metric");
     let Some(Name(metric)) = reader.read(&metric_place, Some(&file.metric)) else { return };
-    let on_fail = reader.read(&below(place, "on_fail"), file.on_fail.as_ref());
+    let on_fail_place = below(place, "on_fail");
+    let on_fail = reader.read(&on_fail_place, file.on_fail.as_ref());
     let place = below(place, "threshold");
     let Some(threshold) = reader.read::<Threshold>(&place, Some(&file.threshold)) else { return };
     let wrong = |reader: &mut Reader<'_>, why: &str| reader.wrong(&place, &file.threshold, why);
@@ -309,7 +308,10 @@ fn criterion(
                            Prometheus: gates: {metrics: {NAME: {source: …, query: …, pass_if: …}}}";
                 reader.wrong(&metric_place, &file.metric, why);
             }
-            None => pushed(reader, (&metric_place, &place), file, metric, threshold, on_fail, gates),
+            None => {
+                let places = (&*metric_place, &*place, &*on_fail_place);
+                pushed(reader, places, file, metric, threshold, on_fail, gates);
+            }
         },
     }
 }
@@ -317,7 +319,7 @@ fn criterion(
 /// A number that Tidegate does not measure: whoever does pushes it.
 fn pushed(
     reader: &mut Reader<'_>,
-    (metric_place, place): (&str, &str),
+    (metric_place, place, on_fail_place): (&str, &str, &str),
     file: &CriterionLong,
     name: Arc<str>,
     threshold: Threshold,
@@ -335,6 +337,9 @@ fn pushed(
             let on_fail = on_fail.unwrap_or_default();
             gates.metrics.retain(|gate| gate.name != name);
             gates.metrics.push(MetricGate { name, source, pass_if, on_fail, misses: MISSES });
+            if let (OnFail::Rollback, Some(written)) = (on_fail, &file.on_fail) {
+                reader.doubt(on_fail_place, written, OUTSIDE_BUDGET);
+            }
         }
         Err(why) => reader.wrong(place, &file.threshold, why),
     }
@@ -543,9 +548,7 @@ fn metric(
         reader.read(&below(place, "misses"), file.misses.as_ref()).map_or(MISSES, |Count(count)| count);
     let on_fail = reader.read(&below(place, "on_fail"), file.on_fail.as_ref()).unwrap_or_default();
     if let (OnFail::Rollback, Some(written)) = (on_fail, &file.on_fail) {
-        let why =
-            "rolls back outside the false-rollback budget: how often it is wrong is the metric's own affair";
-        reader.doubt(&below(place, "on_fail"), written, why);
+        reader.doubt(&below(place, "on_fail"), written, OUTSIDE_BUDGET);
     }
     match threshold?.compare() {
         Ok(pass_if) => Some(MetricGate { name, source: source?, pass_if, on_fail, misses }),

@@ -79,6 +79,7 @@ pub(super) fn draft(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, 
         None => Plan::new("rollout", Vec::new()),
     };
     plan.name = named.clone().unwrap_or_else(|| "rollout".into());
+    let says_gates = file.gates.is_some();
     plan.gates = layered(reader, "gates", file.gates.take(), &base.gates, known);
     plan.slo = match file.slo.take() {
         Some(written) => slo(reader, "slo", Some(written)),
@@ -95,8 +96,9 @@ pub(super) fn draft(reader: &mut Reader<'_>, mut file: PlanFile, known: &Known, 
     plan.notify = reader.known_list("notify", file.notify.take(), "channel", "notify", &known.channels);
     steps(reader, file, known, &mut plan);
     if reader.findings.problems.len() == problems_before {
-        for error in plan.check() {
-            reader.plan_error(&error);
+        reader.check(&plan);
+        if !says_gates {
+            reader.doubt_unwatched(&plan);
         }
     }
     Draft { plan, named: named.is_some(), schedule: schedule_name }
@@ -210,6 +212,7 @@ fn stages(
                 continue;
             }
         };
+        reader.saw(&at, line, None);
         let before = highest;
         if let Some(weight) = weight(reader, &at, line, &file, before) {
             highest = highest.max(Some(weight));

@@ -9,7 +9,7 @@ use crate::config::meant::{did_you_mean, listed};
 use crate::config::problem::{Findings, below};
 use crate::config::scalar::Scalar;
 use crate::config::written::{List, Short, Written};
-use crate::rollout::{Gates, PlanError};
+use crate::rollout::{Gates, Plan, PlanError};
 
 /// Everything that the configuration names and plans refer to.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +47,7 @@ impl<'f> Reader<'f> {
     }
 
     /// That something stands at a place.
-    fn saw(&mut self, place: &str, line: u64, value: Option<&str>) {
+    pub(super) fn saw(&mut self, place: &str, line: u64, value: Option<&str>) {
         self.seen.insert(place.to_owned(), (line, value.map(str::to_owned)));
     }
 
@@ -112,8 +112,25 @@ impl<'f> Reader<'f> {
         }
     }
 
-    /// Tells what is wrong with the plan as a whole, with the nearest line.
-    pub(super) fn plan_error(&mut self, error: &PlanError) {
+    /// Tells everything that is wrong with the plan as a whole.
+    pub(in crate::config) fn check(&mut self, plan: &Plan) {
+        for error in plan.check() {
+            self.plan_error(&PlanError { place: place_in_file(plan, &error.place), why: error.why });
+        }
+    }
+
+    /// Warns if a plan that does not say so itself has stages that nothing watches.
+    pub(in crate::config) fn doubt_unwatched(&mut self, plan: &Plan) {
+        let is_unwatched = |gates: &Gates| !gates.measure() && gates.health.is_none();
+        if is_unwatched(&plan.gates) && plan.stages.iter().any(|stage| stage.gates.is_none()) {
+            let why = "nothing watches this rollout, because the service or the tier says gates: none; write gates into a plan \
+                       if that is not meant";
+            self.findings.doubt_at(&self.full("gates"), self.line, why);
+        }
+    }
+
+    /// With the nearest line.
+    fn plan_error(&mut self, error: &PlanError) {
         let mut place = error.place.as_str();
         let mut exact = true;
         let (line, value) = loop {
@@ -128,6 +145,22 @@ impl<'f> Reader<'f> {
         };
         self.wrong_at(&error.place, value.as_deref(), line, error.why.clone());
     }
+}
+
+/// Where something of a plan stands in its file: metrics go by name there.
+fn place_in_file(plan: &Plan, place: &str) -> String {
+    let named = || {
+        let (before, rest) = place.split_once(".metrics[")?;
+        let (at, rest) = rest.split_once(']')?;
+        let stage = before.strip_prefix("stages[").and_then(|stage| stage.split_once(']'));
+        let gates = match stage {
+            Some((stage, _)) => plan.stages.get(stage.parse::<usize>().ok()?)?.gates.as_ref()?,
+            None => &plan.gates,
+        };
+        let metric = gates.metrics.get(at.parse::<usize>().ok()?)?;
+        Some(format!("{before}.metrics.{}{}", metric.name, rest.strip_suffix(".name").unwrap_or(rest)))
+    };
+    named().unwrap_or_else(|| place.to_owned())
 }
 
 /// Why a name means nothing, and what there is.
