@@ -338,13 +338,11 @@ fn metrics(
     mut gates: Gates,
 ) -> Gates {
     for (place, line, file) in mappings(reader, at, written) {
-        let mut names_query = false;
-        for written in [&file.template_ref, &file.template_variables, &file.query].into_iter().flatten() {
-            names_query = true;
+        let query = file.template_ref.as_ref().or(file.template_variables.as_ref()).or(file.query.as_ref());
+        if let Some(written) = query {
             let why = "queries are written as gates beside the analysis: gates: {metrics: {NAME: {source: …, query: …, \
                        pass_if: \"< 1\"}}}, with a source that the configuration names";
             reader.wrong_at(&place, None, written.referenced.line(), why);
-            break;
         }
         let name_place = below(&place, "name");
         let Some(Text(name)) = reader.read(&name_place, file.name.as_ref()) else {
@@ -364,7 +362,7 @@ fn metrics(
         match &*name {
             SUCCESS => success(reader, &place, line, &range, file.threshold.as_ref(), &mut gates),
             DURATION => duration(reader, &place, &range, file.threshold.as_ref(), &mut gates),
-            _ if names_query => {}
+            _ if query.is_some() => {}
             name => {
                 let why = match did_you_mean(name, [SUCCESS, DURATION]) {
                     Some(meant) => format!("there is no metric {name}; did you mean {meant}?"),
