@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
-use tidegate::config::{self, Config, Overrides};
+use tidegate::config::{self, Config, Overrides, PlanRequest};
 
 const MINIMAL: &str = include_str!("../config/minimal.yaml");
 const FULL: &str = include_str!("../config/full.yaml");
@@ -45,12 +45,46 @@ fn the_full_file_has_every_key_and_its_examples_work() {
     let (mut known, mut written) = (BTreeMap::new(), BTreeSet::new());
     keys_of_schema(&schema, &schema, "", "", &mut known);
     keys_of_value(&as_json(&text), "", &mut written);
-    assert!(known.len() > 60, "{known:?}");
+    for (_, plan) in plans() {
+        keys_of_value(&as_json(&plan), "services.*.rollout", &mut written);
+    }
+    assert!(known.len() > 120, "{known:?}");
     for (key, places) in known {
         assert!(
             places.iter().any(|place| written.contains(place)),
-            "config/full.yaml lacks {key:?}: {places:?}"
+            "config/full.yaml and config/plans lack {key:?}: {places:?}"
         );
+    }
+}
+
+/// The plans beside the configuration, by file name.
+fn plans() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/plans");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(path).unwrap())
+    };
+    let mut plans: Vec<_> = files.map(read).collect();
+    plans.sort();
+    plans
+}
+
+#[test]
+fn every_plan_beside_the_full_file_compiles_against_its_names() {
+    let (text, folder) = full_with_examples();
+    let config = parse(&text, folder.path());
+    let plans = plans();
+    assert!(plans.len() >= 4, "{plans:?}");
+    for (name, text) in plans {
+        let request = PlanRequest {
+            service: "shop".to_owned(),
+            file: Some((name.clone(), text)),
+            version: Some("2.1.0".to_owned()),
+            ..PlanRequest::default()
+        };
+        let plan = config.planner.compile(&request).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(!plan.stages.is_empty(), "{name}");
     }
 }
 
@@ -72,8 +106,10 @@ fn full_with_examples() -> (String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let secrets = folder.path().join("secrets");
     fs::create_dir(&secrets).unwrap();
-    for name in ["cookie-new", "cookie-old", "tester"] {
-        fs::write(secrets.join(name), name.repeat(10)).unwrap();
+    for name in ["cookie-new", "cookie-old", "tester", "hook", "prometheus", "alerts", "slack"] {
+        let secret =
+            if name == "slack" { "https://hooks.example.com/T1".to_owned() } else { name.repeat(10) };
+        fs::write(secrets.join(name), secret).unwrap();
         fs::set_permissions(secrets.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     (text, folder)
@@ -111,7 +147,9 @@ fn keys_of_value(value: &Value, at: &str, keys: &mut BTreeSet<String>) {
         keys_of_value(item, at, keys);
     }
     for (key, inner) in value.as_object().into_iter().flatten() {
-        let key = if at == "services" { "*" } else { key };
+        let named = ["services", "tiers", "hooks", "sources", "notify"].contains(&at)
+            || at.ends_with("gates.metrics");
+        let key = if named { "*" } else { key };
         let path = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
         keys.insert(path.clone());
         keys_of_value(inner, &path, keys);
@@ -146,6 +184,11 @@ fn the_schema_takes_our_files_and_refuses_mistakes() {
         let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert_eq!(errors.is_empty(), expected, "{text}\n{errors:?}");
     }
+    for (name, plan) in plans() {
+        let config = serde_json::json!({ "services": { "shop": { "blue": "http://a:1", "rollout": as_json(&plan) } } });
+        let validator = jsonschema::validator_for(&config::schema()).unwrap();
+        assert!(validator.is_valid(&config), "{name}");
+    }
     let shop = |lines: &str| format!("services: {{shop: {{blue: http://a:1, {lines}}}}}");
     for text in [MINIMAL, FULL, &full_with_examples().0, &embedded_in_compose()] {
         check(text, true);
@@ -159,6 +202,15 @@ fn the_schema_takes_our_files_and_refuses_mistakes() {
     check(&shop("green: {endpoints: [{url: http://a:1, wieght: 1}]}"), false);
     check(&shop("green: https://a:1"), false);
     check("services: {Shop: {blue: http://a:1}}", false);
+    check(&shop("rollout: canary"), true);
+    check(&shop("rollout: {stages: [{weight: 5%, hold: 15m}]}"), true);
+    check(&shop("rollout: {stages: [{percentage: 5, duration: infinity}]}"), true);
+    check(&shop("rollout: {stages: [{weight: 5, hold: 15m}]}"), false);
+    check(&shop("rollout: {stages: [{weight: 5%, hold: 15}]}"), false);
+    check(&shop("gates: none, slo: 99.9%, guard: off"), true);
+    check(&shop("gates: {errors: {limit: none, ratio: 1.2}}"), true);
+    check(&shop("gates: {errors: {limit: 0.5}}"), false);
+    check(&shop("gates: {erors: none}"), false);
 }
 
 #[test]

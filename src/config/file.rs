@@ -10,9 +10,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::Spanned;
 
+use super::outside::{AlertsFile, ChannelFile, HookFile, SourceFile};
+use super::plan::{GatesFile, Name, PlanFile, SloFile};
 use super::scalar::{Bytes, CheckPath, Count, Fact, ListenAddress, LogMode, SecretSource, TelemetryAddress};
 use super::written::{List, Named, Never, Short, Written};
 use crate::proxy::ForwardedHeader;
+use crate::rollout::GuardMode;
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
 use crate::upstream::EndpointUrl;
@@ -42,6 +45,16 @@ pub(super) struct ConfigFile {
     pub(super) timeouts: Option<ClientTimeoutsFile>,
     /// Bounds on what clients send.
     pub(super) limits: Option<ClientLimitsFile>,
+    /// Sets of gates by name, which services and plans refer to with tier.
+    pub(super) tiers: Option<Named<GatesFile, true>>,
+    /// What can be asked for a yes, by name.
+    pub(super) hooks: Option<Named<Option<HookFile>, true>>,
+    /// Where metrics are asked for, by name.
+    pub(super) sources: Option<Named<Option<SourceFile>, true>>,
+    /// Who is told about rollouts, by name.
+    pub(super) notify: Option<Named<Option<ChannelFile>, true>>,
+    /// What alerts that are sent to Tidegate do. Default: nobody may send any.
+    pub(super) alerts: Option<AlertsFile>,
     /// The services by name: lower-case letters, digits and -, at most 63.
     pub(super) services: Option<Named<Option<ServiceFile>>>,
 }
@@ -160,7 +173,20 @@ pub(super) struct ServiceFile {
     pub(super) timeouts: Option<TimeoutsFile>,
     /// Bounds on requests.
     pub(super) limits: Option<LimitsFile>,
+    /// What happens when a gate fails after a shift by hand: rollback (what the gate says), notify (people are told, nothing
+    /// else) or off. Default rollback.
+    pub(super) guard: Option<Written<GuardMode>>,
+    /// The set of gates, as tiers names it. Default: Tidegate's own.
+    pub(super) tier: Option<Written<Name>>,
+    /// What is watched while the candidate has weight; what is not written stays as it is in the tier. none: nothing is.
+    pub(super) gates: Option<GatesFile>,
+    /// The share of requests that may not fail: 99.9%. Default none.
+    pub(super) slo: Option<SloFile>,
+    /// How `tidegate rollout start` goes about it: a schedule's name, or a plan. Default canary.
+    pub(super) rollout: Option<RolloutFile>,
 }
+
+pub(super) type RolloutFile = Short<Name, Never, Box<PlanFile>>;
 
 pub(super) type VariantFile = Short<EndpointUrl, EndpointFile, VariantLong>;
 

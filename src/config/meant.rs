@@ -9,7 +9,7 @@ pub(super) fn did_you_mean<'w>(text: &str, words: impl IntoIterator<Item = &'w s
     }
     words
         .into_iter()
-        .map(|word| (distance(&text.to_lowercase(), word), word))
+        .map(|word| (distance(&text.to_lowercase(), &word.to_lowercase()), word))
         .filter(|(distance, word)| *distance <= 2 && 2 * distance < word.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)

@@ -9,9 +9,13 @@
 //! YAML's anchors, aliases and merge keys are refused, as are duplicate keys: a file that decides where
 //! traffic goes should say each thing once, where one looks for it, and a small file cannot become a large
 //! one. Nothing is looked up in the network, and nothing is opened but secrets.
+//!
+//! Plans of rollouts are read the same way, from the file or from one of their own ([`Planner`]).
 
 mod file;
 mod meant;
+mod outside;
+mod plan;
 mod planner;
 mod problem;
 mod process;
@@ -33,10 +37,10 @@ pub use settings::{AdminSettings, Config, CookieSettings, Overrides, TelemetrySe
 pub use units::{parse_duration, show_duration};
 
 use self::file::ConfigFile;
+use self::plan::Known;
 use self::problem::{Findings, below};
 use self::service::Built;
 use crate::control::ControlSettings;
-use crate::hooks::HookSettings;
 use crate::routing::{Matcher, Overlap};
 
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -82,16 +86,21 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
     let admin = process::admin(&mut findings, &file, base, flags);
     let state = process::state(&mut findings, &file, base, flags);
     let cookie = process::cookie(&mut findings, file.cookie.take(), base);
-    let services = services(&mut findings, file, base);
+    let (hooks, known) = outside::read(&mut findings, &mut file, base);
+    let services = services(&mut findings, file, base, &known);
     let Findings { mut problems, mut warnings } = findings;
     problems.sort_by_key(|problem| problem.line);
     warnings.sort_by_key(|warning| warning.line);
     if !problems.is_empty() {
         return Err(ConfigError::Problems { name: name.to_owned(), problems });
     }
-    let services = services.into_iter().map(|built| built.service).collect();
-    let control = ControlSettings { state, services };
-    let (hooks, planner) = (HookSettings::default(), Planner::default());
+    let mut planner = Planner::new(known);
+    let mut configured = Vec::with_capacity(services.len());
+    for Built { service, plans, .. } in services {
+        planner.add(service.settings.name.clone(), plans);
+        configured.push(service);
+    }
+    let control = ControlSettings { state, services: configured };
     Ok(Config { proxy, control, admin, telemetry, cookie, hooks, planner, warnings })
 }
 
@@ -101,7 +110,7 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(ConfigFile).to_value()
 }
 
-fn services(findings: &mut Findings, file: ConfigFile, base: &Path) -> Vec<Built> {
+fn services(findings: &mut Findings, file: ConfigFile, base: &Path, known: &Known) -> Vec<Built> {
     let mut built: Vec<Built> = Vec::new();
     let entries = file.services.map(|services| services.0).unwrap_or_default();
     if entries.is_empty() {
@@ -109,7 +118,7 @@ fn services(findings: &mut Findings, file: ConfigFile, base: &Path) -> Vec<Built
         findings.wrong_at("services", None, 1, why);
     }
     for (name, service) in entries {
-        built.push(service::build(findings, &name, service.unwrap_or_default(), base));
+        built.push(service::build(findings, &name, service.unwrap_or_default(), base, known));
     }
     built.sort_by(|a, b| a.service.settings.name.cmp(&b.service.settings.name));
     let routes = built.iter().map(|built| built.service.settings.routes.as_slice());

@@ -163,6 +163,16 @@ impl Findings {
         self.warnings.push(about(place, written, why));
     }
 
+    /// Something that works, but hardly as it was meant, where no single value is to blame.
+    pub(super) fn doubt_at(&mut self, place: &str, line: u64, why: impl Into<String>) {
+        self.warnings.push(Problem {
+            place: place.to_owned(),
+            value: None,
+            line: Some(line),
+            why: why.into(),
+        });
+    }
+
     /// Reads a value; a problem is noted, and stands as `None` from there on.
     pub(super) fn read<T: Scalar>(&mut self, place: &str, written: &Written<T>) -> Option<T> {
         T::read(&written.text).map_err(|why| self.wrong(place, written, why)).ok()

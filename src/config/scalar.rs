@@ -10,7 +10,9 @@ use schemars::{Schema, json_schema};
 
 use super::meant::{did_you_mean, listed};
 use super::units;
+use crate::hooks::AlertAction;
 use crate::proxy::ForwardedHeader;
+use crate::rollout::{GuardMode, OnFail, OnInconclusive};
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
 use crate::upstream::EndpointUrl;
@@ -30,7 +32,7 @@ impl Scalar for Duration {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h)$", "examples": ["300ms", "2s", "5m", "1h"] })
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$", "examples": ["300ms", "2s", "5m", "1h"] })
     }
 }
 
@@ -302,6 +304,14 @@ pub(super) enum LogMode {
     All,
 }
 
+/// `none`, where leaving a key out would mean the default.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nothing;
+
+/// What people may be told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Event(pub(super) &'static str);
+
 /// What is one of a few words.
 macro_rules! words {
     ($($of:ty: $($word:literal => $value:expr),*;)*) => {$(
@@ -325,9 +335,17 @@ words! {
     ForwardedHeader: "x-forwarded-for" => Self::XForwardedFor, "forwarded" => Self::Forwarded;
     Fact: "variant" => Self::Variant, "visitor" => Self::Visitor;
     LogMode: "off" => Self::Off, "sampled" => Self::Sampled, "all" => Self::All;
+    GuardMode: "rollback" => Self::Rollback, "notify" => Self::Notify, "off" => Self::Off;
+    OnFail: "rollback" => Self::Rollback, "pause" => Self::Pause;
+    OnInconclusive: "hold" => Self::Hold, "advance" => Self::Advance, "rollback" => Self::Rollback;
+    AlertAction: "freeze" => Self::Freeze, "rollback" => Self::Rollback;
+    Nothing: "none" => Self;
+    Event: "start" => Self("start"), "stage" => Self("stage"), "suspect" => Self("suspect"),
+        "pause" => Self("pause"), "rollback" => Self("rollback"), "promotion" => Self("promotion"),
+        "keep-over" => Self("keep-over"), "progress" => Self("progress");
 }
 
-fn choose<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, String> {
+pub(super) fn choose<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, String> {
     if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }

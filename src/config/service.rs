@@ -6,9 +6,11 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::file::{
-    EndpointFile, HealthFile, OverrideFile, ServiceFile, SplitFile, TellFile, TimeoutsFile, VariantFile,
-    VariantLong,
+    EndpointFile, HealthFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile, TimeoutsFile,
+    VariantFile, VariantLong,
 };
+use super::plan::{Draft, Known, Name, Reader, Usual, draft, layered, scheduled, schedules, slo, unknown};
+use super::planner::{DEFAULT_SCHEDULE, ServicePlans};
 use super::problem::{Findings, below};
 use super::process::some_time;
 use super::scalar::{Bytes, Count, Fact};
@@ -33,16 +35,24 @@ const TESTER_SECRET_BYTES_MIN: usize = 16;
 pub(super) struct Built {
     pub(super) service: ServiceConfig,
     pub(super) routes_line: u64,
+    pub(super) plans: ServicePlans,
 }
 
 pub(super) fn build(
     findings: &mut Findings,
     name: &Written<String>,
-    file: ServiceFile,
+    mut file: ServiceFile,
     base: &Path,
+    known: &Known,
 ) -> Built {
     let at = format!("services.{}", name.text);
     check_name(findings, &at, name);
+    let usual = usual(findings, &at, name.line, &mut file, known);
+    let guard = findings.read_or(&at, "guard", file.guard.as_ref(), GuardMode::default());
+    let rollout = file
+        .rollout
+        .take()
+        .and_then(|written| rollout(findings, &below(&at, "rollout"), written, known, &usual));
     let routes_line = file.host.as_ref().map(Short::line);
     let routes_line = routes_line.or(file.path.as_ref().map(|path| path.line)).unwrap_or(name.line);
     let routes = routes(findings, &at, file.host, file.path.as_ref());
@@ -90,11 +100,60 @@ pub(super) fn build(
         initial_weight,
         endpoints,
         version,
-        guard: GuardMode::default(),
-        gates: Gates::standard(),
-        slo: None,
+        guard,
+        gates: usual.gates.clone(),
+        slo: usual.slo,
     };
-    Built { service, routes_line }
+    Built { service, routes_line, plans: ServicePlans { usual, rollout } }
+}
+
+/// What holds for all rollouts of the service, shifts by hand included.
+fn usual(findings: &mut Findings, at: &str, line: u64, file: &mut ServiceFile, known: &Known) -> Usual {
+    let mut reader = Reader::new(findings, at, line);
+    let tier = reader.known("tier", file.tier.as_ref(), "tier", "tiers", known.tiers.keys());
+    let base = tier.and_then(|tier| known.tiers.get(&tier).cloned()).unwrap_or_else(Gates::standard);
+    let problems_before = reader.findings.problems.len();
+    let gates = layered(&mut reader, "gates", file.gates.take(), &base, known);
+    let usual = Usual { gates, slo: slo(&mut reader, "slo", file.slo.take()) };
+    let is_right = |reader: &Reader<'_>| reader.findings.problems.len() == problems_before;
+    if is_right(&reader)
+        && let Some(draft) = scheduled(DEFAULT_SCHEDULE, &usual)
+    {
+        reader.check(&draft.plan);
+    }
+    // What is wrong here is told here, and not again for the rollout that builds on it.
+    if is_right(&reader) { usual } else { Usual { gates: base, slo: None } }
+}
+
+fn rollout(
+    findings: &mut Findings,
+    at: &str,
+    written: RolloutFile,
+    known: &Known,
+    usual: &Usual,
+) -> Option<Draft> {
+    match written {
+        Short::One(name) => {
+            let Name(schedule) = findings.read(at, &name)?;
+            let draft = scheduled(&schedule, usual);
+            if draft.is_none() {
+                let names = schedules();
+                let why = unknown(&schedule, "schedule", "schedule", names.iter().map(|name| &**name));
+                findings.wrong(at, &name, why);
+            }
+            if let Some(draft) = &draft {
+                let mut reader = Reader::new(findings, at, name.line);
+                reader.check(&draft.plan);
+                reader.doubt_unwatched(&draft.plan);
+            }
+            draft
+        }
+        Short::Mapping(file, line) => Some(draft(&mut Reader::new(findings, at, line), *file, known, usual)),
+        Short::List(_, line) => {
+            findings.wrong_at(at, None, line, "a schedule's name or a plan is expected here");
+            None
+        }
+    }
 }
 
 fn check_name(findings: &mut Findings, at: &str, name: &Written<String>) {

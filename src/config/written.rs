@@ -103,7 +103,10 @@ impl<S: Scalar, I: JsonSchema, M: JsonSchema> JsonSchema for Short<S, I, M> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut forms = vec![S::schema()];
+        let mut forms = Vec::new();
+        if S::schema().as_bool() != Some(false) {
+            forms.push(S::schema());
+        }
         if I::schema_name() != Never::schema_name() {
             let item = generator.subschema_for::<I>();
             forms.push(json_schema!({ "type": "array", "items": item }));
@@ -189,20 +192,32 @@ impl JsonSchema for Never {
     }
 }
 
-/// A mapping from names that people choose, in the order of the file.
-#[derive(Clone, Debug)]
-pub(super) struct Named<T>(pub(super) Vec<(Written<String>, T)>);
+/// What has no single value.
+impl Scalar for Never {
+    fn read(_: &str) -> Result<Self, String> {
+        Err("a list or a mapping (key: value) is expected here".to_owned())
+    }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn schema() -> Schema {
+        json_schema!(false)
+    }
+}
+
+/// A mapping from names that people choose, in the order of the file. Names of services are stricter than others:
+/// they stand in hosts, paths and file names.
+#[derive(Clone, Debug)]
+pub(super) struct Named<T, const LOOSE: bool = false>(pub(super) Vec<(Written<String>, T)>);
+
+impl<'de, T: Deserialize<'de>, const LOOSE: bool> Deserialize<'de> for Named<T, LOOSE> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(NamedVisitor(PhantomData))
     }
 }
 
-struct NamedVisitor<T>(PhantomData<T>);
+struct NamedVisitor<T, const LOOSE: bool>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
-    type Value = Named<T>;
+impl<'de, T: Deserialize<'de>, const LOOSE: bool> Visitor<'de> for NamedVisitor<T, LOOSE> {
+    type Value = Named<T, LOOSE>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a mapping from names")
@@ -217,7 +232,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Named<T> {
+impl<T: JsonSchema, const LOOSE: bool> JsonSchema for Named<T, LOOSE> {
     fn inline_schema() -> bool {
         true
     }
@@ -228,10 +243,11 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let value = generator.subschema_for::<T>();
+        let names = if LOOSE { "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" } else { "^[a-z0-9][a-z0-9-]{0,62}$" };
         json_schema!({
             "type": "object",
             "minProperties": 1,
-            "propertyNames": { "pattern": "^[a-z0-9][a-z0-9-]{0,62}$" },
+            "propertyNames": { "pattern": names },
             "additionalProperties": value,
         })
     }

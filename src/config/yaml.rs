@@ -1,28 +1,60 @@
 //! The first pass: YAML to the types of the file, with bounds on what YAML may do.
 
+use serde::de::DeserializeOwned;
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, MergeKeyPolicy, Options};
 
 use super::ConfigError;
-use super::file::ConfigFile;
 use super::meant::{did_you_mean, listed};
 use super::problem::printable_all;
 
-/// The deepest that the file goes is seven.
+/// The deepest that the file goes is ten: in a plan within a service.
 const DEPTH_MAX: usize = 16;
 /// Enough for ten thousand services with everything spelled out.
 const NODES_MAX: usize = 4_000_000;
 
-pub(super) fn read(text: &str, name: &str) -> Result<ConfigFile, ConfigError> {
+pub(super) fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
         let location = error.location();
+        let line = location.map_or(1, |location| location.line()).max(1);
+        let name = name.to_owned();
+        if let Some((line, column, value)) = unquoted_comparison(text, line) {
+            let why = format!(
+                "a value that begins with > is a block of text in YAML; put it in quotes: \"{value}\""
+            );
+            return ConfigError::Yaml { name, line, column, why: printable_all(&why) };
+        }
         ConfigError::Yaml {
-            name: name.to_owned(),
-            line: location.map_or(1, |location| location.line()).max(1),
+            name,
+            line,
             column: location.map_or(1, |location| location.column()).max(1),
             why: printable_all(&explain(error.without_snippet())),
         }
     })
+}
+
+/// The comparison without quotes in the line of an error, or in the one before it: a `>` that a key or a dash comes before,
+/// with more after it than a block's indicators.
+fn unquoted_comparison(text: &str, line: u64) -> Option<(u64, u64, String)> {
+    for line in [line, line.saturating_sub(1)] {
+        let Some(content) = line.checked_sub(1).and_then(|at| text.lines().nth(usize::try_from(at).ok()?))
+        else {
+            continue;
+        };
+        for (at, _) in content.match_indices('>') {
+            let (before, value) = content.split_at(at);
+            let begins =
+                before.ends_with([' ', '[', ',', ':']) && before.trim_end().ends_with([':', '-', '[', ',']);
+            let value = value.split(['}', ']', ',', '#']).next().unwrap_or_default().trim();
+            let compares =
+                value.trim_start_matches(['>', '=']).trim().starts_with(|c: char| c.is_alphanumeric());
+            if begins && compares {
+                let column = before.chars().count() as u64 + 1;
+                return Some((line, column, value.chars().take(40).collect()));
+            }
+        }
+    }
+    None
 }
 
 fn options() -> Options {
