@@ -29,7 +29,7 @@ fn request(plan: &str) -> PlanRequest {
 
 #[track_caller]
 fn plan(text: &str) -> Plan {
-    let plan = configured(CONFIG).planner.compile(&request(text));
+    let plan = configured(CONFIG).planner.compile(&request(text)).map(|(plan, _)| plan);
     (*plan.unwrap_or_else(|problems| panic!("{problems}"))).clone()
 }
 
@@ -53,7 +53,7 @@ fn each_schedule_has_its_weights_and_times() {
             version: Some("2.1.0".to_owned()),
             ..PlanRequest::default()
         };
-        let by_name = configured(CONFIG).planner.compile(&by_name).unwrap();
+        let (by_name, _) = configured(CONFIG).planner.compile(&by_name).unwrap();
         assert_eq!(by_name.stages, of_file.stages);
         assert_eq!(config::show_duration(of_file.delay), delay);
         assert_eq!(steps(&of_file), expected);
@@ -128,7 +128,7 @@ fn flaggers_analysis_is_read_alone_and_in_its_resource() {
     ));
     assert_eq!(resource, alone);
     let (_, warnings) =
-        configured(CONFIG).planner.compile_with_warnings(&request(&format!("analysis: {analysis}"))).unwrap();
+        configured(CONFIG).planner.compile(&request(&format!("analysis: {analysis}"))).unwrap();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     let steps_of = steps(&plan("analysis: {interval: 1m, stepWeights: [1, 2, 10, 80]}"));
     assert_eq!(steps_of, "1% 1m, 2% 1m, 10% 1m, 80% 1m, 100% 1m");
@@ -141,7 +141,7 @@ fn flaggers_milliseconds_give_way_to_a_comparison_with_stable() {
         let text = format!(
             "{{analysis: {{interval: 1m, stepWeight: 10, metrics: [{{name: request-duration, {metric}}}]}}{more}}}"
         );
-        let (plan, warnings) = configured(CONFIG).planner.compile_with_warnings(&request(&text)).unwrap();
+        let (plan, warnings) = configured(CONFIG).planner.compile(&request(&text)).unwrap();
         let latency = plan.gates.latency.as_ref().unwrap();
         assert_eq!((latency.ratio, latency.on_fail), (ratio, on_fail), "{text}");
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
@@ -186,7 +186,7 @@ fn nothing_is_unwatched_unless_somebody_says_none() {
         assert!(warning.why.contains("nothing watches this rollout"), "{warning:?}");
     };
     unwatched(&config.warnings, "services.shop.rollout.gates");
-    let warnings = |request: PlanRequest| config.planner.compile_with_warnings(&request).unwrap().1;
+    let warnings = |request: PlanRequest| config.planner.compile(&request).unwrap().1;
     let schedule = Some("hourly".to_owned());
     unwatched(&warnings(PlanRequest { file: None, schedule, ..request("") }), "gates");
     unwatched(&warnings(request("stages: [{weight: 5%, hold: 5m}]")), "gates");
@@ -386,7 +386,7 @@ fn the_name_is_that_asked_for_or_the_plans_or_the_version_or_the_schedules() {
     fn check(planner: &tidegate::config::Planner, request: PlanRequest, expected: &str) {
         let service = "shop".to_owned();
         let at = "2026-01-31T23:59:59Z".parse().unwrap();
-        let plan = planner.compile(&PlanRequest { service, at, ..request }).unwrap();
+        let (plan, _) = planner.compile(&PlanRequest { service, at, ..request }).unwrap();
         assert_eq!(&*plan.name, expected);
     }
     let named = Some(("p.yaml".to_owned(), "{name: own, schedule: payment}".to_owned()));
@@ -419,7 +419,7 @@ fn a_service_has_its_guard_its_tier_and_its_plan() {
     assert!(service.gates.latency.is_none());
     assert_eq!(service.slo.unwrap().objective, 0.999);
     let request = PlanRequest { service: "shop".to_owned(), ..PlanRequest::default() };
-    let plan = config.planner.compile(&request).unwrap();
+    let (plan, _) = config.planner.compile(&request).unwrap();
     assert_eq!((plan.stages.len(), plan.on_inconclusive), (6, OnInconclusive::Advance));
     assert_eq!((&plan.gates, plan.slo), (&service.gates, service.slo));
     assert_eq!(plan.gates.errors.as_ref().unwrap().on_fail, OnFail::Rollback);

@@ -11,6 +11,7 @@ use super::running::Source;
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded};
 use crate::config::{self, Config, ConfigError, Planner};
 use crate::control::{Control, Who};
+use crate::hooks::HookSettings;
 use crate::proxy::{LiveSettings, ProxySettings};
 use crate::traffic::Keys;
 
@@ -23,6 +24,7 @@ pub(super) struct Reloader {
     pub(super) live: Arc<ArcSwap<LiveSettings>>,
     pub(super) keys: Arc<ArcSwap<Keys>>,
     pub(super) planner: Arc<ArcSwap<Planner>>,
+    pub(super) hooks: Arc<ArcSwap<HookSettings>>,
     pub(super) source: Option<Source>,
     pub(super) fixed: Fixed,
     pub(super) drift: Mutex<Vec<String>>,
@@ -54,6 +56,7 @@ impl Reloader {
             let reloaded = self.control.reload(config.control.services, &who).await?;
             self.live.store(Arc::new(config.proxy.live));
             self.planner.store(Arc::new(config.planner));
+            self.hooks.store(Arc::new(config.hooks));
             // Without keys in the file, the generated ones stay: nothing else could verify the cookies out there.
             if let Some(keys) = config.cookie.keys {
                 self.keys.store(Arc::new(keys));

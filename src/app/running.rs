@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::descriptors;
 use super::phase::{Phase, raise};
 use super::reloader::{Fixed, Reloader, Turns};
-use super::threads::{Watcher, admin_and_telemetry, checks_and_ticks, spawn};
+use super::threads::{Watcher, admin_and_telemetry, checks_and_ticks, spawn, tell_and_ask};
 use crate::admin::api::{self, Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
 use crate::admin::server::{AdminError, AdminListener, Break, Ties};
 use crate::clock::{self, Timestamp};
@@ -112,9 +112,11 @@ impl Running {
             telemetry,
             cookie,
             planner,
+            hooks,
             ..
         } = config;
         let planner = Arc::new(ArcSwap::from_pointee(planner));
+        let hooks = Arc::new(ArcSwap::from_pointee(hooks));
 
         let opened = Opened::open(&control_settings.state)?;
         let keys = match cookie.keys {
@@ -154,6 +156,7 @@ impl Running {
             live,
             keys: keys.clone(),
             planner: planner.clone(),
+            hooks: hooks.clone(),
             source: extras.source,
             fixed: Fixed::of(&proxy_settings, &control_settings.state, &admin, &telemetry),
             drift: Mutex::default(),
@@ -209,12 +212,16 @@ impl Running {
                     Stopping { drain_ms: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX) }
                 }
             }),
-            plan: Box::new(move |request, at| planner.load().compile(&wanted(request, at))),
+            plan: Box::new(move |request, at| {
+                let (plan, warnings) = planner.load().compile(&wanted(request, at))?;
+                Ok((plan, warnings.iter().map(ToString::to_string).collect()))
+            }),
             breaks: extras.breaks,
         };
 
         let socket = admin_listener.path().to_owned();
-        let watcher = Watcher { control: control.clone(), tallies, log: access_log.handle(), metrics };
+        let log = access_log.handle();
+        let watcher = Watcher { control: control.clone(), tallies, log, metrics, hooks: hooks.clone() };
         let mut threads = Vec::new();
         let admin_thread = {
             let phases = phases.clone();
@@ -222,10 +229,15 @@ impl Running {
         };
         threads.push(spawn("admin", admin_thread).map_err(system("a thread"))?);
         let control_thread = {
-            let control = control.clone();
+            let (control, phases) = (control.clone(), phases.clone());
             move || checks_and_ticks(control, seed, phases)
         };
         threads.push(spawn("control", control_thread).map_err(system("a thread"))?);
+        let hooks_thread = {
+            let control = control.clone();
+            move || tell_and_ask(control, hooks, seed, phases)
+        };
+        threads.push(spawn("hooks", hooks_thread).map_err(system("a thread"))?);
         Ok(Self {
             control,
             proxy,
@@ -306,7 +318,7 @@ impl Running {
 /// What the planner is asked, in its own words.
 fn wanted(request: api::PlanRequest, at: Timestamp) -> PlanRequest {
     let api::PlanRequest { service, schedule, plan, name, version } = request;
-    PlanRequest { service, name, schedule, file: plan.map(|file| (file.text, file.name)), version, at }
+    PlanRequest { service, name, schedule, file: plan.map(|file| (file.name, file.text)), version, at }
 }
 
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {

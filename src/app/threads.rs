@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::facts::facts;
@@ -12,6 +13,7 @@ use super::phase::Phase;
 use crate::admin::server::{AdminListener, Ties};
 use crate::clock;
 use crate::control::{Control, run_checks};
+use crate::hooks::{self, HookSettings};
 use crate::telemetry::{AccessLogHandle, Tallies, control_metrics, listener, page};
 
 /// How often traffic is measured.
@@ -26,6 +28,7 @@ pub(super) struct Watcher {
     pub(super) tallies: Arc<Tallies>,
     pub(super) log: AccessLogHandle,
     pub(super) metrics: control_metrics::ControlMetrics,
+    pub(super) hooks: Arc<ArcSwap<HookSettings>>,
 }
 
 pub(super) fn admin_and_telemetry(
@@ -41,8 +44,17 @@ pub(super) fn admin_and_telemetry(
             Phase::Serving => Ok(()),
             _ => Err("draining".to_owned()),
         });
+        let alerts: listener::Alerts = {
+            let (control, hooks) = (watcher.control.clone(), watcher.hooks.clone());
+            Arc::new(move |authorization, body| {
+                let (control, hooks) = (control.clone(), hooks.load_full());
+                Box::pin(async move {
+                    hooks::alerts::receive(&control, &hooks, authorization.as_deref(), &body).await
+                })
+            })
+        };
         let rendered: listener::Page = Arc::new(move || {
-            let Watcher { control, tallies, log, metrics } = &watcher;
+            let Watcher { control, tallies, log, metrics, .. } = &watcher;
             page::render(tallies, &facts(control, log.dropped())) + &metrics.render()
         });
         let mut ending = phases.clone();
@@ -52,7 +64,7 @@ pub(super) fn admin_and_telemetry(
                     let ending = async {
                         let _ = ending.wait_for(|phase| *phase == Phase::Ending).await;
                     };
-                    listener::serve(listener, rendered, ready, ending).await;
+                    listener::serve_with_alerts(listener, rendered, ready, Some(alerts), ending).await;
                 }
                 Some(Err(error)) => eprintln!("tidegate: telemetry is not served: {error}"),
                 None => {}
@@ -95,6 +107,18 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, mut phases: watch::R
         }
     };
     block_on("control", work);
+}
+
+pub(super) fn tell_and_ask(
+    control: Control,
+    settings: Arc<ArcSwap<HookSettings>>,
+    seed: u64,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let ending = async {
+        let _ = phases.wait_for(|phase| *phase == Phase::Ending).await;
+    };
+    block_on("hooks", hooks::run(control, settings, seed, ending));
 }
 
 fn block_on(name: &str, work: impl Future<Output = ()>) {

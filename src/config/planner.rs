@@ -25,7 +25,7 @@ pub struct PlanRequest {
     pub name: Option<String>,
     /// A schedule's name.
     pub schedule: Option<String>,
-    /// A plan as YAML, and the name of the file it stood in. Without schedule and plan: what is configured for the
+    /// The name of a file, and the plan as YAML that stands in it. Without schedule and plan: what is configured for the
     /// service, else `canary`.
     pub file: Option<(String, String)>,
     /// The candidate's version label.
@@ -53,25 +53,23 @@ impl Planner {
         Self { known, services: BTreeMap::new() }
     }
 
+    /// For a service that nothing is configured for: knows schedules and the standard gates.
+    pub fn standalone(service: &str) -> Self {
+        let mut planner = Self::default();
+        planner.add(service.into(), ServicePlans::default());
+        planner
+    }
+
     pub(super) fn add(&mut self, service: Arc<str>, plans: ServicePlans) {
         self.services.insert(service, plans);
     }
 
-    /// The plan, or all its problems as the text that `check` would print.
+    /// The plan, and what works, but hardly as it was meant.
     ///
     /// # Errors
     ///
-    /// Whatever is wrong with the request or the plan, each with place, line and cure.
-    pub fn compile(&self, request: &PlanRequest) -> Result<Arc<Plan>, String> {
-        self.compile_with_warnings(request).map(|(plan, _)| plan)
-    }
-
-    /// As [`compile`](Self::compile), with what works, but hardly as it was meant.
-    ///
-    /// # Errors
-    ///
-    /// As [`compile`](Self::compile).
-    pub fn compile_with_warnings(&self, request: &PlanRequest) -> Result<(Arc<Plan>, Vec<Problem>), String> {
+    /// Whatever is wrong with the request or the plan, each with place, line and cure, as the text that `check` would print.
+    pub fn compile(&self, request: &PlanRequest) -> Result<(Arc<Plan>, Vec<Problem>), String> {
         let plans = self.services.get(request.service.as_str()).ok_or_else(|| {
             unknown(&request.service, "service", "services", self.services.keys().map(|name| &**name))
         })?;

@@ -77,6 +77,9 @@ pub struct Compiled {
     pub service: String,
     /// The plan, with every default filled in.
     pub plan: Arc<Plan>,
+    /// What works, but hardly as it was meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Requests a second of the service, both variants together, in the last 60 s; absent if nobody can know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,

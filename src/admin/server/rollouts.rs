@@ -59,7 +59,7 @@ async fn compile(State(ties): Tied, request: Request) -> Answer<Compiled> {
     let asked = Asked::read(request).await?;
     let request: PlanRequest = json(&asked.body)?;
     let service = find(&ties, &request.service)?;
-    let plan = plan(&ties, &service, request).await?;
+    let (plan, warnings) = plan(&ties, &service, request).await?;
     let windows = ties.control.windows().view(ServiceSlot(service.slot), clock::now());
     let stable = &windows[service.split.stable()].long;
     let rate = |lately: &Lately| {
@@ -70,6 +70,7 @@ async fn compile(State(ties): Tied, request: Request) -> Answer<Compiled> {
     Ok(Json(Compiled {
         service: service.settings.name.to_string(),
         plan,
+        warnings,
         rate: is_known.then(|| rate(&windows.blue.long) + rate(&windows.green.long)),
         failure_ratio: (stable.requests > 0).then(|| stable.failure_ratio()),
     }))
@@ -87,15 +88,19 @@ async fn start(
     let service = find(&ties, &name)?;
     let who = peer.who(claimed, reason)?;
     let request = PlanRequest { service: name.clone(), schedule, plan: file, name: named, version };
-    let plan = plan(&ties, &service, request).await?;
+    let (plan, _) = plan(&ties, &service, request).await?;
     if take_over {
         roll_back_another(&ties, &asked, &name, &peer, &who).await?;
     }
     asked.commit(&ties, &Change::Start { service: name.into(), plan }, &who).await
 }
 
-/// The plan that was asked for. Away from this thread: reading a long one must not delay somebody's kill.
-async fn plan(ties: &Arc<Ties>, service: &Service, request: PlanRequest) -> Result<Arc<Plan>, Problem> {
+/// The plan that was asked for, and what to think of. Away from this thread: reading a long one must not delay somebody's kill.
+async fn plan(
+    ties: &Arc<Ties>,
+    service: &Service,
+    request: PlanRequest,
+) -> Result<(Arc<Plan>, Vec<String>), Problem> {
     let PlanRequest { service: name, schedule, plan, name: named, version } = request;
     if schedule.is_some() && plan.is_some() {
         return Err(problem(ProblemKind::Invalid, "name a schedule or send a plan, not both"));
@@ -120,7 +125,7 @@ async fn plan(ties: &Arc<Ties>, service: &Service, request: PlanRequest) -> Resu
     let ties = ties.clone();
     let made = tokio::task::spawn_blocking(move || (ties.plan)(request, clock::wall())).await;
     match made {
-        Ok(Ok(plan)) => Ok(plan),
+        Ok(Ok(made)) => Ok(made),
         Ok(Err(problems)) => Err(problem(ProblemKind::Invalid, problems)),
         Err(_) => Err(problem(ProblemKind::Internal, "making the plan broke off")),
     }

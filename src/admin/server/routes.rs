@@ -52,7 +52,8 @@ pub type Reload = Box<dyn Fn(ReloadRequest, Who) -> Later<Reloaded> + Send + Syn
 /// Begins to stop; `true`: without waiting for open requests.
 pub type Stop = Box<dyn Fn(bool, Who) -> Stopping + Send + Sync>;
 /// Makes a plan of what was asked for at a moment; the error is the text of all its problems.
-pub type MakePlan = Box<dyn Fn(PlanRequest, Timestamp) -> Result<Arc<Plan>, String> + Send + Sync>;
+pub type MakePlan =
+    Box<dyn Fn(PlanRequest, Timestamp) -> Result<(Arc<Plan>, Vec<String>), String> + Send + Sync>;
 /// Makes the demo's green misbehave.
 pub type Break = Box<dyn Fn(BreakRequest) -> Result<(), Problem> + Send + Sync>;
 

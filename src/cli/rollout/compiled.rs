@@ -43,6 +43,9 @@ pub(super) fn told(compiled: &Compiled, width: usize, color: bool) -> String {
     for sentence in noticed(compiled) {
         text.push_str(&format!("{}\n", printable(&sentence)));
     }
+    for warning in &compiled.warnings {
+        text.push_str(&format!("  warning: {}\n", printable(warning)));
+    }
     text
 }
 
@@ -282,7 +285,13 @@ mod tests {
             confirm: Confirms::default(),
             notify: Vec::new(),
         };
-        Compiled { service: "shop".to_owned(), plan: Arc::new(plan), rate: Some(20.0), failure_ratio: None }
+        Compiled {
+            service: "shop".to_owned(),
+            plan: Arc::new(plan),
+            warnings: Vec::new(),
+            rate: Some(20.0),
+            failure_ratio: None,
+        }
     }
 
     #[test]

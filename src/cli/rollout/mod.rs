@@ -174,7 +174,7 @@ fn plan(order: Plan, out: &mut dyn Write) -> Result<(), Failure> {
             // Schedules and files mean something without anybody who runs.
             Err(Failure::Client(ClientError::NotRunning { .. })) if !needs_names => {
                 let service = service.unwrap_or_else(|| "service".to_owned());
-                offline(&Planner::default(), request(service))?
+                offline(&Planner::standalone(&service), request(service.clone()))?
             }
             Err(failure) => return Err(failure),
         },
@@ -187,11 +187,12 @@ fn plan(order: Plan, out: &mut dyn Write) -> Result<(), Failure> {
 
 fn offline(planner: &Planner, request: PlanRequest) -> Result<Compiled, Failure> {
     let PlanRequest { service, schedule, plan, name, version } = request;
-    let file = plan.map(|file| (file.text, file.name));
+    let file = plan.map(|file| (file.name, file.text));
     let (wanted, at) = (service.clone(), clock::wall());
     let request = config::PlanRequest { service: wanted, name, schedule, file, version, at };
-    let plan = planner.compile(&request).map_err(Failure::Usage)?;
-    Ok(Compiled { service, plan, rate: None, failure_ratio: None })
+    let (plan, warnings) = planner.compile(&request).map_err(Failure::Usage)?;
+    let warnings = warnings.iter().map(ToString::to_string).collect();
+    Ok(Compiled { service, plan, warnings, rate: None, failure_ratio: None })
 }
 
 fn only_configured(config: &config::Config) -> Result<String, Failure> {
