@@ -31,8 +31,11 @@ impl Guard {
         let look = Look { guard: self, rollout, evidence, at };
         let excused = |gate: &Arc<str>| rollout.excused.contains(gate);
         let failure = look.called_off().or(failure).filter(|why| why.rolls_back || !excused(&why.gate));
+        // Noise takes rollbacks away from the gates, and is said; it is nothing against the candidate.
+        let is_noisy = doubts.contains(&Wait::Noisy);
         let doubt = doubts.into_iter().find(|wait| match wait {
             Wait::Suspect { gate, .. } => !excused(gate),
+            Wait::Noisy => false,
             _ => true,
         });
         let (verdict, next) = match (&rollout.phase, rollout.current_stage()) {
@@ -43,7 +46,7 @@ impl Guard {
                 (Verdict::Wait { why: Wait::Unguarded }, Next::Nothing)
             }
             (Phase::Keeping | Phase::Paused { was: Moving::Keeping, .. }, Some(_)) => look.keeping(doubt),
-            (_, Some(stage)) => look.in_stage(stage, doubt, permits, &readings),
+            (_, Some(stage)) => look.in_stage(stage, doubt, is_noisy, permits, &readings),
         };
         let next = match (&rollout.phase, next) {
             (Phase::Paused { .. }, Next::Step(step @ Step::Fail { .. })) => Next::Step(step),
@@ -130,13 +133,17 @@ impl Look<'_> {
         &self,
         stage: &Stage,
         doubt: Option<Wait>,
+        is_noisy: bool,
         permits: bool,
         readings: &[GateReading],
     ) -> (Verdict, Next) {
         let hold_left_ms = self.hold_left_ms(stage);
         let permits = permits || !self.rollout.plan.gates_of(stage).measure();
         let wait = doubt
-            .or_else(|| hold_left_ms.filter(|left_ms| *left_ms > 0).map(|left_ms| Wait::Hold { left_ms }))
+            .or_else(|| {
+                let left_ms = hold_left_ms.filter(|left_ms| *left_ms > 0)?;
+                Some(if is_noisy { Wait::Noisy } else { Wait::Hold { left_ms } })
+            })
             .or_else(|| {
                 let missing = stage.min_requests.saturating_sub(self.guard.requests);
                 (missing > 0).then_some(Wait::Requests { missing })

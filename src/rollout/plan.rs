@@ -174,11 +174,15 @@ impl Gates {
 
     /// Whether anything of them reads the candidate's traffic or a metric: without, there is no evidence to wait for.
     pub fn measure(&self) -> bool {
+        self.read_traffic() || !self.metrics.is_empty()
+    }
+
+    /// Whether anything of them compares the traffic of the two variants.
+    pub fn read_traffic(&self) -> bool {
         self.errors.is_some()
             || self.client_errors.is_some()
             || self.latency.is_some()
             || self.business.is_some()
-            || !self.metrics.is_empty()
     }
 }
 

@@ -24,6 +24,8 @@ use tidegate::store::{AuditLimits, Origin as Whence, Recovered, StateFolder};
 use tidegate::telemetry::Tallies;
 use tidegate::traffic::Weight;
 
+mod rollouts;
+
 use support::gate::{Asked, understand};
 use support::{By, Gate, Load, Origin, Seen, assert_share, get, origin, tidegate, until};
 

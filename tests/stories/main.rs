@@ -12,5 +12,6 @@ mod many_services;
 mod reload;
 mod requests_bad_input;
 mod restart;
+mod rollouts;
 mod shares;
 mod telemetry;

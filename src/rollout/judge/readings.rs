@@ -221,7 +221,8 @@ impl Judge {
                 doubts.push(Wait::NoEvidence { gate: gate.name.clone(), silent_ms });
             }
         }
-        if self.requests == 0 || u128::from(self.idle_ms) >= IDLE.as_millis() {
+        let is_idle = self.requests == 0 || u128::from(self.idle_ms) >= IDLE.as_millis();
+        if is_idle && gates.read_traffic() {
             doubts.push(Wait::NoTraffic);
         }
         doubts
