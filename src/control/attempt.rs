@@ -195,7 +195,10 @@ impl Attempt {
             changes.iter().filter(|delta| delta.changed).map(|delta| delta.service.clone()).collect();
         live.adopt(desired, &touched);
         self.control.publish(live, generation);
-        clock::now().saturating_duration_since(self.read_at)
+        let live_after = clock::now().saturating_duration_since(self.read_at);
+        // What traffic brings at the new weight is counted from now on, not from the next beat.
+        self.control.inner.rollouts.ring();
+        live_after
     }
 
     fn answered(&self, desired: &Desired) -> Result<Option<Committed>, CommitError> {

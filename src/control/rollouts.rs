@@ -122,6 +122,11 @@ impl Rollouts {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
     }
 
+    /// Asks for a beat now.
+    pub fn ring(&self) {
+        self.wake.notify_one();
+    }
+
     fn ticker(&self) -> MutexGuard<'_, Ticker> {
         self.ticker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,7 +216,7 @@ impl Control {
             let _ = freeze.at_once();
         }
         self.inner.rollouts.inbox.signal(&name, signal);
-        self.inner.rollouts.wake.notify_one();
+        self.inner.rollouts.ring();
         true
     }
 

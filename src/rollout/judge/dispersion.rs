@@ -61,10 +61,15 @@ impl Ticks {
 }
 
 impl Halves {
-    /// A tick: stable's events, and those of one half.
-    pub(super) fn see(&mut self, events: f64, half: f64) {
-        let off = half - events / 2.0;
-        self.varied += 4.0 * off * off;
+    /// A tick: stable's (units, events), and those of one half of it. A half that had nobody, or everybody, says nothing:
+    /// behind another proxy all draws may have one address.
+    pub(super) fn see(&mut self, (units, events): (f64, f64), (half_units, half_events): (f64, f64)) {
+        if half_units <= 0.0 || half_units >= units {
+            return;
+        }
+        let share = half_units / units;
+        let off = half_events.min(events) - events * share;
+        self.varied += off * off / (share * (1.0 - share));
         self.events += events;
     }
 
@@ -88,9 +93,23 @@ mod tests {
     fn events_by_fives_count_a_fifth() {
         let mut halves = Halves::default();
         for at in 0..400 {
-            halves.see(5.0, if at % 2 == 0 { 5.0 } else { 0.0 });
+            halves.see((100.0, 5.0), (50.0, if at % 2 == 0 { 5.0 } else { 0.0 }));
         }
         assert!((halves.spread() - 5.0).abs() < 0.1, "{}", halves.spread());
+    }
+
+    #[test]
+    fn a_single_address_says_nothing_of_halves() {
+        let mut halves = Halves::default();
+        for _ in 0..400 {
+            halves.see((1000.0, 20.0), (1000.0, 20.0));
+            halves.see((1000.0, 20.0), (0.0, 0.0));
+        }
+        assert!((halves.spread() - 1.0).abs() < 1e-12, "{}", halves.spread());
+        for _ in 0..400 {
+            halves.see((1000.0, 20.0), (900.0, 18.0));
+        }
+        assert!((halves.spread() - 1.0).abs() < 1e-12, "{}", halves.spread());
     }
 
     #[test]

@@ -354,6 +354,9 @@ impl Judge {
         let usual = self.ticks.first().and_then(Ticks::share).unwrap_or(0.0);
         let failures = |s: &StratumEvidence| {
             let mut errors = s.errors;
+            let (units, events) = numbers(errors.stable);
+            // What stable has at the same moment is no burst of the candidate's.
+            let usual = usual.max(if units > 0.0 { events / units } else { 0.0 });
             let most = BURST.0 + BURST.1 * usual * numbers(errors.candidate).0;
             errors.candidate.events = errors.candidate.events.min(most as u64);
             errors
@@ -421,8 +424,7 @@ impl Judge {
             }
         }
         for stratum in lists {
-            let (events, half) = (numbers(stratum.errors.stable).1, numbers(stratum.stable_half).1);
-            self.halves.see(events, half.min(events));
+            self.halves.see(numbers(stratum.errors.stable), numbers(stratum.stable_half));
         }
     }
 
