@@ -25,7 +25,8 @@ pub enum Call {
     Webhook {
         /// `http://` or `https://`.
         url: Arc<str>,
-        /// Signs the body: `x-tidegate-signature: sha256=HEX` (HMAC-SHA-256).
+        /// Signs `TIMESTAMP.BODY`: `x-tidegate-signature: sha256=HEX` (HMAC-SHA-256), with the time, in seconds since 1970, in
+        /// `x-tidegate-timestamp`.
         secret: Option<Token>,
         /// Default 10 s.
         timeout: Duration,

@@ -33,14 +33,15 @@ impl Plan {
             found.add("stages", "a plan needs at least one stage");
         }
         let mut before = None;
+        if self.stages.iter().any(|stage| stage.gates.is_none()) {
+            found.gates("gates", &self.gates);
+        }
         for (at, stage) in self.stages.iter().enumerate() {
             let place = format!("stages[{at}]");
             found.weight(&place, stage.weight, before);
             found.hold(&place, stage);
-            let own = stage.gates.as_ref().map(|gates| (format!("{place}.gates"), gates));
-            let (place, gates) = own.unwrap_or_else(|| ("gates".to_owned(), &self.gates));
-            if stage.gates.is_some() || at == 0 {
-                found.gates(&place, gates);
+            if let Some(own) = &stage.gates {
+                found.gates(&format!("{place}.gates"), own);
             }
             before = Some(stage.weight);
         }
