@@ -1,4 +1,4 @@
-//! What Tidegate does for the people around it, each story over real sockets. `tests/soak.rs` tells the long ones.
+//! What Tidegate does for the people around it, each story over real sockets. `tests/soak` tells the long ones.
 
 #[path = "../support/mod.rs"]
 mod support;
