@@ -1,7 +1,6 @@
 //! Rollouts over real sockets with their time compressed: a hundred of the same version, twenty of each way of being
 //! worse. Stages last seconds instead of quarters of an hour, and every service gets as many requests in them.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -135,7 +134,7 @@ async fn twenty_rollouts_of_each_way_of_being_worse_are_all_caught() {
     let _alone = ONE.lock().await;
     let plain = || origin().says("green");
     let quick = Duration::from_millis(2);
-    let mut table = String::new();
+    println!("twenty rollouts of each, 5 % on the candidate:");
     type Turn = fn(&mut Origin);
     let none: Turn = |_| {};
     let kinds: [(&str, crate::support::origin::Plan, crate::support::origin::Plan, Turn); 6] = [
@@ -170,8 +169,7 @@ async fn twenty_rollouts_of_each_way_of_being_worse_are_all_caught() {
         took.sort_unstable();
         let rolled_back =
             caught.iter().filter(|(rollout, _)| rollout["phase"]["how"]["how"] == "rolled-back").count();
-        let _ = writeln!(
-            table,
+        println!(
             "{kind:20} {rolled_back:2} rolled back, {:2} paused; candidate requests median {}, max {}; seconds median {:.1}, max {:.1}",
             SERVICES - rolled_back,
             median(&met),
@@ -180,7 +178,6 @@ async fn twenty_rollouts_of_each_way_of_being_worse_are_all_caught() {
             took[SERVICES - 1] as f64 / 1000.0,
         );
     }
-    println!("twenty rollouts of each, 5 % on the candidate:\n{table}");
 }
 
 #[tokio::test]
