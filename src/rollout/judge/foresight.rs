@@ -184,7 +184,7 @@ impl Sight<'_> {
             format!("{} ×", number(ratio))
         } else {
             match ratio * FAILING_MIN * 100.0 {
-                percent if percent < 0.1 => format!("{:.2} % failures", percent.max(0.01)),
+                percent if percent < 0.095 => format!("{:.2} % failures", percent.max(0.01)),
                 percent => format!("{} % failures", number(percent)),
             }
         }
