@@ -239,7 +239,11 @@ fn a_daemon_says_what_it_knows_and_what_it_started_with() {
     check(&ask("explain --visitor ab"), 2, "\"ab\" is no visitor id: 16 hex digits");
     check(&ask("explain"), 0, "shop: green got no request since this process started\n");
     check(&ask("explain nope"), 2, "tidegate: there is no service \"nope\"; there is shop\n");
-    check(&ask("rollout status"), 0, "no rollout is running\n");
+    check(
+        &ask("rollout status"),
+        0,
+        "no rollout is running; `tidegate rollout log` tells of those that were\n",
+    );
     check(&ask("rollout status shop"), 2, "start one with `tidegate rollout start shop`");
     check(&ask("rollout log"), 0, "shop: nothing happened to its rollouts");
     check(&ask("rollout start --schedule nope"), 2, "tidegate: ");

@@ -104,6 +104,11 @@ enum Act {
     Trial,
     /// Green has traffic and is broken.
     Broken,
+    /// Green has all traffic, so there is nothing to compare it with.
+    Alone {
+        /// Whether green is broken.
+        broken: bool,
+    },
     /// It shut by itself.
     Shut {
         /// Whether green is still broken.
@@ -120,6 +125,7 @@ impl Act {
             Some(Cause::FailedRollout | Cause::DeadCandidate) => Self::Shut { broken },
             Some(Cause::Kill | Cause::StateLost) => Self::Killed,
             None if service.weight == Weight::ZERO => Self::Calm,
+            None if service.weight == Weight::FULL => Self::Alone { broken },
             None if broken => Self::Broken,
             None => Self::Trial,
         }
@@ -131,6 +137,10 @@ impl Act {
             Self::Calm => Some("r starts a rollout, 5 sends 5 % by hand; both are guarded"),
             Self::Trial => Some("b breaks green: watch it shut by itself"),
             Self::Broken => None,
+            Self::Alone { broken: true } => {
+                Some("nobody is left on blue to compare green with, so failures shut nothing; k does")
+            }
+            Self::Alone { broken: false } => Some("0 takes green out again, k also locks"),
             Self::Shut { broken: true } => {
                 Some("it shut by itself, and says why; b mends green, then a arms it")
             }
@@ -179,10 +189,12 @@ fn words(text: &str) -> Vec<&str> {
     text.split(' ').collect()
 }
 
-/// Pieces in lines at most `width` columns wide, after a label and apart from each other; without a label, words. A
+/// Pieces in lines at most `width` columns wide, after a label, words of a sentence or apart from each other. A
 /// piece is broken between its words if it does not fit in a line, and a word only by the terminal.
 fn wrapped(label: &str, pieces: &[impl AsRef<str>], width: usize) -> String {
-    let (indent, gap) = if label.is_empty() { (0, 1) } else { (6, 2) };
+    let indent = if label.is_empty() { 0 } else { 6 };
+    // Words of one sentence are as far apart as words are.
+    let gap = if pieces.iter().any(|piece| piece.as_ref().contains(' ')) { 2 } else { 1 };
     let mut text = format!("{label:<indent$}");
     let mut column = indent;
     let mut put = |piece: &str, gap: usize| {
@@ -296,6 +308,8 @@ mod tests {
         );
         status.services.push(serde_json::from_str(&service).unwrap());
         assert_eq!((Act::of(&status, false), Act::of(&status, true)), (Act::Trial, Act::Broken));
+        status.services[0].weight = Weight::FULL;
+        assert!(Act::of(&status, true).next().unwrap().contains("shut nothing"));
         status.services[0].weight = Weight::ZERO;
         assert_eq!(Act::of(&status, true), Act::Calm);
         let lock = |cause: &str| {
@@ -316,5 +330,6 @@ mod tests {
         assert!(text.contains("\n      tidegate shift 25% --socket\n      /run/user/1000/"), "{text}");
         assert_eq!(text.matches("demo-9090.sock").count(), 4);
         assert_eq!(wrapped("", &words("one two three"), 8), "one two\nthree\n");
+        assert_eq!(wrapped("next", &words("one two three"), 14), "next  one two\n      three\n");
     }
 }

@@ -100,7 +100,8 @@ pub struct GateReading {
     pub limit: Option<f64>,
     /// The evidence for going on and what is needed of it; `None` if this gate needs none.
     pub permission: Option<(f64, f64)>,
-    /// Judged since the stage began: units and events.
+    /// Since the stage began: of errors the requests and failures, of other gates the units at risk in each tick and
+    /// the events among them.
     pub counts: PerRole<Count>,
     /// How many more candidate units until it can decide, about.
     pub missing: Option<u64>,

@@ -51,7 +51,11 @@ pub(super) fn told(compiled: &Compiled, width: usize, color: bool) -> String {
 
 /// What each stage could notice at the live rate, one sentence each.
 fn noticed(compiled: &Compiled) -> Vec<String> {
-    let Some(rate) = compiled.rate.filter(|rate| *rate > 0.0) else { return Vec::new() };
+    let Some(rate) = compiled.rate.filter(|rate| *rate > 0.0) else {
+        return vec![
+            "  what each stage could notice depends on the traffic, and there is none to go by".to_owned(),
+        ];
+    };
     let failing = compiled.failure_ratio.unwrap_or(0.0);
     foresee(&compiled.plan, rate, failing).iter().map(|stage| format!("  {}", stage.sentence)).collect()
 }
@@ -155,7 +159,8 @@ fn metric(gate: &MetricGate) -> String {
         MetricSource::Query { source, interval, .. } => format!("{source} every {}", span(*interval)),
         MetricSource::Pushed { .. } => "pushed".to_owned(),
     };
-    format!("{demand}, {} times in a row ({source})", gate.misses)
+    let misses = if gate.misses > 1 { format!(", {} times in a row", gate.misses) } else { String::new() };
+    format!("{demand}{misses} ({source})")
 }
 
 fn on_fail(on_fail: OnFail) -> &'static str {
@@ -313,7 +318,7 @@ shop: rollout 2.0.1, 3 stages, 1 h 15 min at least
   keeps stable      1 h after the last stage
   1 % for 15 min at 20 req/s sees only 5 % failures or worse; 5 % would see 1 % failures; a good candidate needs about 73 min to be permitted
   50 % for 60 min at 20 req/s sees only 0.1 % failures or worse
-  100 % for a day at 20 req/s compares no failures
+  100 % for a day at 20 req/s has nobody left on stable to compare failures with; 99 % has
 ";
         let text = told(&compiled(), 100, false);
         assert_eq!(text, expected, "\n{text}");
@@ -340,6 +345,7 @@ shop: rollout 2.0.1, 3 stages, 1 h 15 min at least
             "  moves only        Mon Fri 09:00–17:00; never on 2026-12-24 (Europe/Berlin)\n",
             "  slo               99.9 %, of whose monthly budget 0.50 % may go\n",
             "  tells             ops[2J\n",
+            "  what each stage could notice depends on the traffic, and there is none to go by\n",
         ] {
             assert!(text.contains(expected), "{expected:?} in\n{text}");
         }

@@ -101,6 +101,10 @@ fn acted(change: &ServiceChange) -> String {
         Phase::Waiting if done == "started" => {
             format!("rollout {name} started and waits for its first stage: {}", moved(change))
         }
+        // Of one that was promoted, the roles swap back.
+        Phase::Ended { how: Ending::RolledBack { .. } } if change.from == change.to => {
+            format!("rollout {name} {done}: everybody is on {}", change.candidate.other())
+        }
         _ => format!("rollout {name} {done}: {}", moved(change)),
     }
 }
@@ -259,7 +263,7 @@ fn status(order: Status, out: &mut dyn Write) -> Result<(), Failure> {
 
 fn rendered(views: &[RolloutView], width: usize, color: bool) -> String {
     if views.is_empty() {
-        return "no rollout is running\n".to_owned();
+        return "no rollout is running; `tidegate rollout log` tells of those that were\n".to_owned();
     }
     let mut text = String::new();
     for view in views {
@@ -339,8 +343,12 @@ pub(super) fn signal(order: Signal, out: &mut dyn Write) -> Result<(), Failure> 
     if how.json {
         return json(out, &request);
     }
-    let then = if critical { "rolls back and locks" } else { "stops advances" };
-    Ok(writeln!(out, "{}", printable(&format!("{service}: {} taken in; it {then}", request.name)))?)
+    let then = if critical {
+        "what is on trial rolls back and locks".to_owned()
+    } else {
+        format!("no advances until `tidegate freeze off {service}`")
+    };
+    Ok(writeln!(out, "{}", printable(&format!("{service}: {} taken in; {then}", request.name)))?)
 }
 
 pub(super) fn metric(order: Metric, out: &mut dyn Write) -> Result<(), Failure> {

@@ -31,12 +31,15 @@ pub(super) fn told(replayed: &Replayed, name: &str) -> String {
         1 => ", with one gap".to_owned(),
         gaps => format!(", with {gaps} gaps"),
     };
+    let many =
+        |number: u64, noun: &str| format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" });
     format!(
-        "{name}: {} ticks ({} pass, {} wait, {} fail) and {changes} transitions{gaps}, all verdicts equal to the bit{torn}",
-        count(*ticks),
+        "{name}: {} ({} pass, {} wait, {} fail) and {}{gaps}, all verdicts equal to the bit{torn}",
+        many(*ticks, "tick"),
         count(*passes),
         count(*waits),
         count(*fails),
+        many(*changes, "transition"),
     )
 }
 

@@ -6,8 +6,8 @@ use crate::admin::api::RolloutStatus;
 use crate::cli::figures;
 use crate::cli::paint::{Line, Span, Style};
 use crate::cli::status::note;
-use crate::rollout::{Ending, GateReading, GuardMode, Phase, Stop, Tick, Verdict, Wait, Waiting};
-use crate::traffic::Variant;
+use crate::rollout::{Count, Ending, GateReading, GuardMode, Phase, Stop, Tick, Verdict, Wait, Waiting};
+use crate::traffic::{Variant, Weight};
 
 const BAR_WIDTH: usize = 10;
 /// From this evidence on a gate is suspicious of the candidate.
@@ -29,7 +29,15 @@ pub(in crate::cli) fn lines(
     if let Some(Tick { verdict, waiting, readings, .. }) =
         rollout.tick.as_ref().filter(|_| !rollout.has_ended())
     {
-        lines.extend(readings.iter().map(|reading| gate(reading, candidate)));
+        let is_alone = rollout.weight == Weight::FULL;
+        let shown = readings.iter().filter(|reading| !is_alone || !E_VALUES.contains(&&*reading.gate));
+        lines.extend(shown.map(|reading| gate(reading, candidate)));
+        if is_alone && readings.iter().any(|reading| E_VALUES.contains(&&*reading.gate)) {
+            let stable = candidate.other();
+            let text =
+                format!("nobody is left on {stable}, so nothing is compared; 99 % keeps the comparison");
+            lines.extend(note(Style::Bold, "at 100 %", &text, width));
+        }
         let style = if is_bad(verdict) { Style::Trouble } else { Style::Plain };
         lines.extend(note(style, "verdict", &verdict.to_string(), width));
         if let Some(waiting) = waiting.as_ref().filter(|waiting| is_more(waiting)) {
@@ -124,13 +132,13 @@ fn state(rollout: &RolloutStatus) -> String {
         GuardMode::Notify => parts.push("gates only tell".to_owned()),
         GuardMode::Off => parts.push("gates off".to_owned()),
     }
-    if let Some(left) = tick.as_ref().and_then(|tick| tick.left_ms).filter(|_| !has_ended) {
+    if let Some(left) = tick.as_ref().and_then(|tick| tick.left_ms).filter(|left| *left > 0 && !has_ended) {
         parts.push(format!("{} left", words::span(left)));
     }
     parts.join(", ")
 }
 
-/// `errors  ██████░░░░  34.2 of 125  green 2.4 % of 8,312, blue 0.30 %`.
+/// `errors  ██████░░░░  34.2 of 125   green 2.4 % of 8,312, blue 0.30 %`.
 fn gate(reading: &GateReading, candidate: Variant) -> Line {
     let GateReading { gate, evidence, limit, counts, .. } = reading;
     let is_e_value = E_VALUES.contains(&&**gate);
@@ -142,14 +150,20 @@ fn gate(reading: &GateReading, candidate: Variant) -> Line {
         Some(limit) if is_e_value => bar(log_part(*evidence, *limit)),
         _ => " ".repeat(BAR_WIDTH),
     };
+    // Little of it is no evidence, however little.
+    let measured = if is_e_value && *evidence < 10.0 {
+        words::amount((*evidence * 10.0).round() / 10.0)
+    } else {
+        words::amount(*evidence)
+    };
     let mut line = Line::new()
         .then(Style::Plain, "    ")
         .column(Span::new(Style::Dim, gate).clipped(14), 15)
         .then(style, &bar)
         .then(Style::Plain, " ")
-        .column(Span::new(style, &format!("{}{of}", words::amount(*evidence))), 13);
+        .column(Span::new(style, &format!("{measured}{of}")), 14);
     if counts.candidate.units + counts.stable.units > 0 {
-        let ratio = |count| figures::ratio(Some(GateReading::ratio(count)));
+        let ratio = |count: Count| figures::ratio((count.units > 0).then(|| GateReading::ratio(count)));
         line = line.then(
             Style::Dim,
             &format!(
@@ -191,7 +205,7 @@ fn is_bad(verdict: &Verdict) -> bool {
 #[cfg(test)]
 pub(in crate::cli) mod tests {
     use super::*;
-    use crate::rollout::{Count, PerRole};
+    use crate::rollout::PerRole;
 
     /// A rollout in the second of five stages; `phase` is JSON.
     pub fn example(phase: &str) -> RolloutStatus {
@@ -242,7 +256,7 @@ pub(in crate::cli) mod tests {
             80,
             "  rollout: 2.0.1, stage 2 of 5 at 5 %, holding, 12 min 3 s left
     errors         ███████░░░ 34.2 of 125  green 2.4 % of 8,312, blue 0.30 %
-    latency        ░░░░░░░░░░ 0.4 of 125   green 2.4 % of 8,312, blue 0.30 %
+    latency        ░░░░░░░░░░ 0.4 of 125    green 2.4 % of 8,312, blue 0.30 %
     conversion                0.98 of 0.95
   verdict: waiting for a suspicion to pass: evidence of errors 34 (fails at 125)
   now: waiting for `tidegate freeze off`
@@ -250,6 +264,25 @@ pub(in crate::cli) mod tests {
         );
         let (style, text) = remark(&rollout).unwrap();
         assert_eq!((style, text.as_str()), (Style::Plain, "rollout 2.0.1: 2 of 5, holding, suspect"));
+    }
+
+    #[test]
+    fn at_100_percent_it_says_that_nothing_is_compared() {
+        let readings = vec![
+            reading("errors", 0.0, Some(125.0)),
+            GateReading { counts: PerRole::default(), ..reading("health", 0.0, Some(10.0)) },
+        ];
+        let tick = tick(Verdict::Pass, None, readings);
+        check(
+            &RolloutStatus { tick, weight: Weight::FULL, stage: 5, ..example(HOLDING) },
+            80,
+            "  rollout: 2.0.1, stage 5 of 5 at 100 %, holding, 12 min 3 s left
+    health                    0 of 10
+  at 100 %: nobody is left on blue, so nothing is compared; 99 % keeps the
+    comparison
+  verdict: good enough to go on
+",
+        );
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn each_act_is_told_in_its_own_words() {
         &change(0, 0, "started", r#"{"phase":"waiting"}"#),
         "rollout 2.0.1 started and waits for its first stage: green stays at 0 %",
     );
+    check(&change(0, 0, "rolled back", ROLLED_BACK), "rollout 2.0.1 rolled back: everybody is on blue");
     let again = ServiceChange { changed: false, ..change(0, 0, "rolled back", ROLLED_BACK) };
     check(&again, "rollout 2.0.1: nothing to do, green stays at 0 %");
     check(&ServiceChange { rollout: None, ..again.clone() }, "no rollout, green stays at 0 %");
@@ -115,7 +116,10 @@ fn who_waits_hears_how_it_came_out() {
 
 #[test]
 fn a_status_of_rollouts_has_a_head_and_lines_each() {
-    assert_eq!(rendered(&[], 80, false), "no rollout is running\n");
+    assert_eq!(
+        rendered(&[], 80, false),
+        "no rollout is running; `tidegate rollout log` tells of those that were\n"
+    );
     assert_eq!(
         rendered(&[view(HOLDING), view(PROMOTED)], 80, false),
         "shop  green 2.0.1  at 5 %\n  rollout: autumn, stage 1 of 2 at 5 %, holding\n\n\

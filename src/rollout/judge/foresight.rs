@@ -151,6 +151,9 @@ impl Sight<'_> {
     ) -> String {
         let lasts = hold.map_or_else(|| "for a day".to_owned(), |hold| format!("for {}", lasting(hold)));
         let what = format!("{} {lasts} at {} req/s", written(stage.weight), number(self.rate));
+        if !compares && stage.weight == Weight::FULL {
+            return format!("{what} has nobody left on stable to compare failures with; 99 % has");
+        }
         if !compares {
             return format!("{what} compares no failures");
         }
@@ -180,7 +183,10 @@ impl Sight<'_> {
         if self.failing >= FAILING_MIN {
             format!("{} ×", number(ratio))
         } else {
-            format!("{} % failures", number(ratio * FAILING_MIN * 100.0))
+            match ratio * FAILING_MIN * 100.0 {
+                percent if percent < 0.095 => format!("{:.2} % failures", percent.max(0.01)),
+                percent => format!("{} % failures", number(percent)),
+            }
         }
     }
 

@@ -415,7 +415,7 @@ impl Judge {
                 continue;
             }
             if let Some(counts) = self.counts.get_mut(list) {
-                *counts = plus(*counts, both);
+                *counts = plus(*counts, if list == ERRORS { outcomes(evidence) } else { both });
             }
             let candidate = both.candidate;
             if let Some(witnesses) = self.witnesses.get_mut(list) {
@@ -474,6 +474,17 @@ fn slow(stratum: &StratumEvidence, at: usize) -> PerRole<Count> {
 fn numbers(count: Count) -> (f64, f64) {
     let units = count.units.min(UNITS_MAX);
     (units as f64, count.events.min(units) as f64)
+}
+
+/// Requests and failures as people count them: visitors at risk, counted anew each tick, would say nothing to them.
+fn outcomes(evidence: &Evidence) -> PerRole<Count> {
+    let Evidence { requests, failures, .. } = evidence;
+    // The request of a late failure may have been counted before.
+    let count = |units: u64, events: u64| Count { units: units.max(events), events };
+    PerRole {
+        stable: count(requests.stable, failures.stable),
+        candidate: count(requests.candidate, failures.candidate),
+    }
 }
 
 /// Of the same units those without the event.

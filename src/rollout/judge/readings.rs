@@ -348,12 +348,8 @@ fn missed(gate: &MetricGate, value: PerRole<Option<f64>>) -> String {
         Compare::AtMostStable(times) => format!("at most {times} × stable's {}", number(value.stable)),
         Compare::AtLeastStable(times) => format!("at least {times} × stable's {}", number(value.stable)),
     };
-    format!(
-        "the candidate's {} is {}, not {demand}, {} times in a row",
-        gate.name,
-        number(value.candidate),
-        gate.misses.max(1)
-    )
+    let times = if gate.misses > 1 { format!(", {} times in a row", gate.misses) } else { String::new() };
+    format!("the candidate's {} is {}, not {demand}{times}", gate.name, number(value.candidate))
 }
 
 /// `2.4 % (203 of 8,312)`.

@@ -344,7 +344,13 @@ fn a_plan_is_told_what_it_could_notice() {
         false,
         "1 % for 15 min at 20 req/s sees only 5 % failures or worse; 5 % would see 1 % failures; a good candidate needs about 73 min to be permitted",
     );
-    check(100, 20.0, 0.01, true, "100 % for 15 min at 20 req/s compares no failures");
+    check(
+        100,
+        20.0,
+        0.01,
+        true,
+        "100 % for 15 min at 20 req/s has nobody left on stable to compare failures with; 99 % has",
+    );
 }
 
 fn count() -> BoxedStrategy<Count> {
