@@ -31,10 +31,14 @@ pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 #[derive(Clone)]
 pub struct Alerts {
     /// Whether a body from there is read at all: who has no token takes nobody's turn.
-    pub admit: Arc<dyn Fn(Option<&str>) -> Result<(), (u16, String)> + Send + Sync>,
+    pub admit: Admit,
     /// Takes the body in.
     pub take: Take,
 }
+/// Looks at the header alone.
+pub type Admit = Arc<dyn Fn(Option<&str>) -> Refused + Send + Sync>;
+/// The answer, if it is a no.
+pub type Refused = Result<(), (u16, String)>;
 /// Takes a body in.
 pub type Take =
     Arc<dyn Fn(Option<String>, Bytes) -> Pin<Box<dyn Future<Output = (u16, String)> + Send>> + Send + Sync>;
