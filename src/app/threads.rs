@@ -45,13 +45,18 @@ pub(super) fn admin_and_telemetry(
             _ => Err("draining".to_owned()),
         });
         let alerts: listener::Alerts = {
-            let (control, hooks) = (watcher.control.clone(), watcher.hooks.clone());
-            Arc::new(move |authorization, body| {
+            let (control, hooks, asked) =
+                (watcher.control.clone(), watcher.hooks.clone(), watcher.hooks.clone());
+            let admit = move |authorization: Option<&str>| {
+                hooks::alerts::admit(&asked.load(), authorization).map(drop)
+            };
+            let take: listener::Take = Arc::new(move |authorization, body| {
                 let (control, hooks) = (control.clone(), hooks.load_full());
                 Box::pin(async move {
                     hooks::alerts::receive(&control, &hooks, authorization.as_deref(), &body).await
                 })
-            })
+            });
+            listener::Alerts { admit: Arc::new(admit), take }
         };
         let rendered: listener::Page = Arc::new(move || {
             let Watcher { control, tallies, log, metrics, .. } = &watcher;

@@ -194,6 +194,11 @@ impl Attempt {
         let touched: Vec<_> =
             changes.iter().filter(|delta| delta.changed).map(|delta| delta.service.clone()).collect();
         live.adopt(desired, &touched);
+        // Before the table: whoever sees the transition finds what was said about it, and nothing older.
+        for delta in changes.iter().filter(|delta| delta.changed) {
+            let sentence = delta.happened.as_ref().map(|happened| happened.sentence.clone());
+            self.control.inner.rollouts.say(&delta.service, sentence);
+        }
         self.control.publish(live, generation);
         let live_after = clock::now().saturating_duration_since(self.read_at);
         // What traffic brings at the new weight is counted from now on, not from the next beat.
@@ -279,7 +284,6 @@ impl Attempt {
                 self.control.record(entry);
                 continue;
             };
-            self.control.inner.rollouts.say(&delta.service, happened.sentence.clone());
             if !self.is_about_rollouts() {
                 self.control.record(entry.clone());
             }

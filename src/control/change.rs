@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::acts::{self, Turn};
 use super::desired::{Changed, Deployed, Desired, ServiceState};
+use super::recovery::is_kept;
 pub use super::refusal::Refusal;
 use super::settings::ServiceConfig;
 use crate::clock::Timestamp;
 use crate::rollout::{Act, Freeze, Plan};
-use crate::traffic::{Cause, Lock, PerVariant, Variant, Weight};
+use crate::traffic::{Lock, PerVariant, Variant, Weight};
 use crate::upstream::EndpointSpec;
 
 /// What somebody wants.
@@ -333,12 +334,14 @@ fn stamped(
     facts: &Facts,
     stamp: &Stamp,
 ) -> (ServiceState, bool) {
-    let killed_now = |state: &ServiceState| state.lock.as_ref().is_some_and(|lock| lock.cause == Cause::Kill);
+    // The kill file knows a lock by its epoch, also one that came at weight 0.
+    let kept =
+        |state: &ServiceState| state.lock.as_ref().map(|lock| lock.cause).filter(|cause| is_kept(*cause));
     if *before == after {
         return (after, false);
     }
     let emptied = after.weight == Weight::ZERO && before.weight != Weight::ZERO;
-    if emptied || before.stable != after.stable || (killed_now(&after) && !killed_now(before)) {
+    if emptied || before.stable != after.stable || (kept(&after).is_some() && kept(&after) != kept(before)) {
         after.epoch = stamp.generation;
     }
     if !(before.weight.is_partial() && after.weight.is_partial()) {
@@ -384,6 +387,7 @@ mod tests {
     use super::super::tests::config;
     use super::*;
     use crate::rollout::{Hold, Stage, Step, Verb};
+    use crate::traffic::Cause;
     use proptest::prelude::*;
 
     fn desired(services: &[ServiceState]) -> Desired {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::rollout::{PerRole, Signal};
 
-/// How many alarms of a service wait for a tick at most. The first one decides.
+/// How many alarms of a service wait for a tick at most. The first critical one decides.
 const SIGNALS_MAX: usize = 64;
 
 /// A value as it came in.
@@ -37,15 +37,17 @@ pub(super) struct Mail {
 pub(super) struct Inbox(Mutex<HashMap<Arc<str>, Mail>>);
 
 impl Inbox {
-    /// For the next tick; `false` if there are too many already.
-    pub fn signal(&self, service: &Arc<str>, signal: Signal) -> bool {
+    /// For the next tick. When there are too many already, a critical one takes the place of another.
+    pub fn signal(&self, service: &Arc<str>, signal: Signal) {
         self.with(service, |mail| {
-            let fits = mail.signals.len() < SIGNALS_MAX;
-            if fits {
+            if mail.signals.len() < SIGNALS_MAX {
                 mail.signals.push(signal);
+            } else if signal.critical
+                && let Some(other) = mail.signals.iter_mut().find(|other| !other.critical)
+            {
+                *other = signal;
             }
-            fits
-        })
+        });
     }
 
     pub fn reading(&self, service: &Arc<str>, gate: &Arc<str>, pushed: Pushed) {
@@ -64,5 +66,24 @@ impl Inbox {
     fn with<T>(&self, service: &Arc<str>, change: impl FnOnce(&mut Mail) -> T) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(all.entry(service.clone()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_signals_is_bounded_and_never_hides_a_critical_one() {
+        let inbox = Inbox::default();
+        let signal = |critical| Signal { name: "s".into(), critical, actor: "a".into() };
+        let shop: Arc<str> = "shop".into();
+        for _ in 0..2 * SIGNALS_MAX {
+            inbox.signal(&shop, signal(false));
+        }
+        inbox.signal(&shop, signal(true));
+        let mail = inbox.drain().remove(&shop).unwrap();
+        assert_eq!(mail.signals.len(), SIGNALS_MAX);
+        assert!(mail.signals.iter().any(|signal| signal.critical));
     }
 }

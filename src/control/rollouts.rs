@@ -109,9 +109,13 @@ impl Rollouts {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
     }
 
-    /// Notes what was said about the last transition of a service, for its record.
-    pub fn say(&self, service: &Arc<str>, sentence: String) {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner).insert(service.clone(), sentence);
+    /// Notes what was said about the last transition of a service, if anything, for its record.
+    pub fn say(&self, service: &Arc<str>, sentence: Option<String>) {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        match sentence {
+            Some(sentence) => drop(words.insert(service.clone(), sentence)),
+            None => drop(words.remove(service)),
+        }
     }
 
     pub fn last_words(&self, service: &str) -> String {

@@ -130,6 +130,8 @@ impl Ticker {
             self.beats += 1;
             self.beaten = Some(now);
         }
+        // Before the state: what came in is about a rollout that the state has by now.
+        let mail = control.inner.rollouts.inbox.drain();
         let (desired, table) = {
             let live = control.live();
             (live.desired.clone(), control.table())
@@ -138,7 +140,7 @@ impl Ticker {
             self.look_around(control, &desired, &table, now, at);
             self.seen = Some(desired.clone());
         }
-        self.open_mail(control);
+        self.hand_out(mail);
 
         let mut shown = Vec::new();
         let mut later = Vec::new();
@@ -278,8 +280,7 @@ impl Ticker {
         Arc::new(Guard::new(rollout))
     }
 
-    fn open_mail(&mut self, control: &Control) {
-        let mut mail = control.inner.rollouts.inbox.drain();
+    fn hand_out(&mut self, mut mail: HashMap<Arc<str>, Mail>) {
         if mail.is_empty() {
             return;
         }
@@ -415,6 +416,8 @@ impl Armed {
         evidence.frozen = frozen;
         evidence.candidate_healthy = healthy;
         evidence.signals = std::mem::take(&mut self.signals);
+        // The step that follows is void if another transition comes first; the alarm is not. It ends with the rollout.
+        self.signals.extend(evidence.signals.iter().find(|signal| signal.critical).cloned());
         evidence.metrics =
             self.readings.iter().map(|(gate, pushed)| (gate.clone(), read(pushed, now))).collect();
         let (rollout, transitions) = (self.rollout.id, self.rollout.transitions);

@@ -47,7 +47,7 @@ pub async fn receive(
     authorization: Option<&str>,
     body: &[u8],
 ) -> (u16, String) {
-    let wanted = match wanted(settings.alerts.as_ref(), authorization, body) {
+    let wanted = match admit(settings, authorization).and_then(|alerts| wanted(alerts, body)) {
         Ok(wanted) => wanted,
         Err(refusal) => return refusal,
     };
@@ -94,18 +94,23 @@ pub async fn receive(
     (if failed { 503 } else { 200 }, said.join("; ") + "\n")
 }
 
-fn wanted(
-    settings: Option<&AlertSettings>,
+/// Whether notifications are taken from whoever sends this header. Asked before anything is read.
+pub fn admit<'s>(
+    settings: &'s HookSettings,
     authorization: Option<&str>,
-    body: &[u8],
-) -> Result<Wanted, (u16, String)> {
+) -> Result<&'s AlertSettings, (u16, String)> {
     let refuse = |status, text: &str| Err((status, format!("{text}\n")));
-    let Some(settings) = settings else {
+    let Some(alerts) = &settings.alerts else {
         return refuse(404, "alerts are not configured here; see `alerts` in the configuration");
     };
-    if !authorization.is_some_and(|header| is_authorized(&settings.token, header)) {
+    if !authorization.is_some_and(|header| is_authorized(&alerts.token, header)) {
         return refuse(401, "the token is missing or wrong: `Authorization: Bearer …`");
     }
+    Ok(alerts)
+}
+
+fn wanted(settings: &AlertSettings, body: &[u8]) -> Result<Wanted, (u16, String)> {
+    let refuse = |status, text: &str| Err((status, format!("{text}\n")));
     let webhook: Webhook = match serde_json::from_slice(body) {
         Ok(webhook) => webhook,
         Err(error) => return refuse(400, &format!("this is no Alertmanager webhook: {error}")),
@@ -216,7 +221,8 @@ mod tests {
     fn only_who_knows_the_token_is_heard() {
         #[track_caller]
         fn check(settings: Option<&AlertSettings>, header: Option<&str>, body: &str, expected: Option<u16>) {
-            let found = wanted(settings, header, body.as_bytes());
+            let hooks = HookSettings { alerts: settings.cloned(), ..HookSettings::default() };
+            let found = admit(&hooks, header).and_then(|alerts| wanted(alerts, body.as_bytes()));
             assert_eq!(found.as_ref().err().map(|(status, _)| *status), expected, "{found:?}");
         }
         let freeze = settings(AlertAction::Freeze);
@@ -236,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_label_makes_an_alert_milder_and_never_stronger() {
-        let of = |action| wanted(Some(&settings(action)), Some("Bearer tide"), BODY.as_bytes()).unwrap();
+        let of = |action| wanted(&settings(action), BODY.as_bytes()).unwrap();
         let (freeze, rollback) = (AlertAction::Freeze, AlertAction::Rollback);
         let (shop, cart) = (Some("shop".to_owned()), Some("cart".to_owned()));
         let said = |action, alert: &str| (action, alert.to_owned());

@@ -35,6 +35,10 @@ pub struct Window {
     pub to: u16,
 }
 
+/// How many windows a plan may have. Each tick outside of them looks for the next one, a year ahead.
+const ALLOWED_MAX: usize = 64;
+/// How many days a plan may leave out.
+const DENIED_MAX: usize = 400;
 /// How many days ahead an opening is looked for.
 const DAYS_AHEAD: usize = 366;
 
@@ -76,6 +80,14 @@ impl Windows {
         let mut problems = Vec::new();
         if !self.zone.is_empty() && zone(&self.zone).is_none() {
             problems.push(("zone".to_owned(), unknown_zone(&self.zone)));
+        }
+        for (place, length, most) in
+            [("allowed", self.allowed.len(), ALLOWED_MAX), ("denied", self.denied.len(), DENIED_MAX)]
+        {
+            if length > most {
+                problems
+                    .push((place.to_owned(), format!("there are {length}; at most {most} are looked at")));
+            }
         }
         for (at, window) in self.allowed.iter().enumerate() {
             let place = format!("allowed[{at}]");
@@ -227,6 +239,18 @@ mod tests {
             denied: denied.iter().map(|date| (*date).into()).collect(),
             zone: zone.into(),
         }
+    }
+
+    #[test]
+    fn more_windows_than_a_tick_can_look_at_are_a_problem() {
+        let window = Window { days: vec![], from: 60, to: 61 };
+        let mut many = Windows { allowed: vec![window; ALLOWED_MAX], ..Windows::default() };
+        many.denied = vec!["2026-12-24".into(); DENIED_MAX];
+        assert_eq!(many.problems(), []);
+        many.allowed.extend(many.allowed.clone());
+        many.denied.push("2026-12-25".into());
+        let places: Vec<_> = many.problems().into_iter().map(|(place, _)| place).collect();
+        assert_eq!(places, ["allowed", "denied"]);
     }
 
     #[test]

@@ -26,8 +26,21 @@ use tokio::task::JoinSet;
 pub type Page = Arc<dyn Fn() -> String + Send + Sync>;
 /// Whether new traffic is welcome; else why not.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
-/// Takes in what is posted to `/v1/alerts`: the `Authorization` header and the body. Gives the status and a text.
-pub type Alerts =
+/// What becomes of what is posted to `/v1/alerts`. Both are given the `Authorization` header, and answer with a status
+/// and a text.
+#[derive(Clone)]
+pub struct Alerts {
+    /// Whether a body from there is read at all: who has no token takes nobody's turn.
+    pub admit: Admit,
+    /// Takes the body in.
+    pub take: Take,
+}
+/// Looks at the header alone.
+pub type Admit = Arc<dyn Fn(Option<&str>) -> Refused + Send + Sync>;
+/// The answer, if it is a no.
+pub type Refused = Result<(), (u16, String)>;
+/// Takes a body in.
+pub type Take =
     Arc<dyn Fn(Option<String>, Bytes) -> Pin<Box<dyn Future<Output = (u16, String)> + Send>> + Send + Sync>;
 
 /// How many connections are served at a time; more wait in the backlog.
@@ -167,6 +180,9 @@ impl Site {
         }
         let header = request.headers().get(AUTHORIZATION);
         let authorization = header.and_then(|header| header.to_str().ok()).map(str::to_owned);
+        if let Err((status, text)) = (alerts.admit)(authorization.as_deref()) {
+            return answered(status, text);
+        }
         let read = async {
             let _turn = self.reading.acquire().await;
             Limited::new(request.into_body(), ALERTS_BYTES_MAX).collect().await
@@ -177,13 +193,8 @@ impl Site {
             Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, "the body broke off\n"),
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body took more than 10 s\n"),
         };
-        let (status, text) = alerts(authorization, body).await;
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut answer = plain(status, text);
-        if status == StatusCode::UNAUTHORIZED {
-            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        answer
+        let (status, text) = (alerts.take)(authorization, body).await;
+        answered(status, text)
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
@@ -202,6 +213,15 @@ impl Site {
             Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be put together\n"),
         }
     }
+}
+
+fn answered(status: u16, text: String) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = plain(status, text);
+    if status == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -286,14 +306,13 @@ mod tests {
     async fn alerts_are_posted_within_bounds() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let alerts: Alerts = Arc::new(|authorization, body| {
-            Box::pin(async move {
-                match authorization.as_deref() {
-                    Some("Bearer yes") => (200, format!("{} bytes\n", body.len())),
-                    _ => (401, "no\n".to_owned()),
-                }
-            })
-        });
+        let alerts = Alerts {
+            admit: Arc::new(|authorization| match authorization {
+                Some("Bearer yes") => Ok(()),
+                _ => Err((401, "no\n".to_owned())),
+            }),
+            take: Arc::new(|_, body| Box::pin(async move { (200, format!("{} bytes\n", body.len())) })),
+        };
         let (page, ready): (Page, Ready) = (Arc::new(String::new), Arc::new(|| Ok(())));
         let served = serve_with_alerts(listener, page, ready, Some(alerts), std::future::pending());
         let served = tokio::spawn(served);
@@ -315,7 +334,10 @@ mod tests {
         check(&post(&long, "").await, 413, too_large);
         let chunk = "a".repeat(ALERTS_BYTES_MAX + 1);
         let chunked = format!("{:x}\r\n{chunk}\r\n", chunk.len());
-        check(&post("transfer-encoding: chunked\r\n", &chunked).await, 413, too_large);
+        let known = "authorization: Bearer yes\r\ntransfer-encoding: chunked\r\n";
+        check(&post(known, &chunked).await, 413, too_large);
+        // Without a token nothing is waited for: this body never comes.
+        check(&post("content-length: 100\r\n", "").await, 401, "no\n");
         check(&ask(address, "GET /v1/alerts").await, 405, "only POST\n");
         served.abort();
 

@@ -404,6 +404,50 @@ async fn people_overrule_a_rollout_only_in_the_ways_that_are_safe() {
 }
 
 #[tokio::test]
+async fn a_rollout_that_failed_before_its_first_stage_stays_locked_though_the_state_was_never_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let left_behind = tempfile::tempdir().unwrap();
+    let control = start(folder.path(), &["shop"]);
+    commit(&control, &begin("shop", Plan { delay: 60 * SECOND, ..plan(&[5, 100]) })).await.unwrap();
+    std::fs::copy(folder.path().join("state"), left_behind.path().join("state")).unwrap();
+    let mut beat = Beat::new();
+    beat.tick(&control);
+    control.signal("shop", critical());
+    beat.tick(&control);
+    assert_eq!(control.desired().service("shop").unwrap().lock.as_ref().unwrap().cause, Cause::FailedRollout);
+    assert!(control.stop());
+    std::fs::copy(folder.path().join("kills"), left_behind.path().join("kills")).unwrap();
+    let control = start(left_behind.path(), &["shop"]);
+    let shop = control.desired().service("shop").unwrap().clone();
+    assert_eq!((shop.weight, shop.lock.as_ref().unwrap().cause), (Weight::ZERO, Cause::FailedRollout));
+    assert!(rollout(&control, "shop").has_ended());
+}
+
+#[tokio::test]
+async fn a_record_says_of_a_transition_what_was_said_of_it_and_nothing_older() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = start(folder.path(), &["shop"]);
+    let mut beat = Beat::new();
+    commit(&control, &begin("shop", plan(&[5, 100]))).await.unwrap();
+    beat.tick(&control);
+    commit(&control, &verb("shop", Verb::Pause)).await.unwrap();
+    beat.tick(&control);
+    commit(&control, &Change::Kill(named(&["shop"]))).await.unwrap();
+    beat.tick(&control);
+    assert!(control.stop());
+    let said = control.records("shop").unwrap().into_iter().flat_map(|path| {
+        let lines = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<Line> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.into_iter().filter_map(|line| match line {
+            Line::Change { sentence, .. } => Some(sentence),
+            Line::Begin { .. } | Line::Tick { .. } => None,
+        })
+    });
+    let said: Vec<String> = said.collect();
+    assert!(said.len() == 2 && said[0].contains("paused") && said[1].is_empty(), "{said:?}");
+}
+
+#[tokio::test]
 async fn every_weight_has_a_guard() {
     let folder = tempfile::tempdir().unwrap();
     let mut shop = config("shop");
