@@ -59,7 +59,7 @@ fn check(output: &Output, code: i32, said: &str) {
 fn help_and_version_succeed_and_mistakes_exit_with_2() {
     let folder = tempfile::tempdir().unwrap();
     check(&tidegate(folder.path(), "--version"), 0, env!("CARGO_PKG_VERSION"));
-    check(&tidegate(folder.path(), "--help"), 0, "5 daemon not reachable");
+    check(&tidegate(folder.path(), "--help"), 0, "5 no daemon reachable");
     check(&tidegate(folder.path(), "shift --help"), 0, "--if-generation");
     check(&tidegate(folder.path(), ""), 2, "Usage");
     check(&tidegate(folder.path(), "shit shop 25%"), 2, "shift");

@@ -77,7 +77,8 @@ pub fn simulate(extent: Extent) -> Report {
 
 /// Differs for each run of each cell (SplitMix64).
 fn seed(seed: u64, cell: usize, run: usize) -> u64 {
-    let mut mixed = seed ^ ((cell as u64) << 40) ^ run as u64;
+    // Far apart, or neighbouring seeds would have the same runs in another order.
+    let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((cell as u64) << 40) ^ run as u64;
     for _ in 0..2 {
         mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

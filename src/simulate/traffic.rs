@@ -19,7 +19,7 @@ const BURST_MEAN: f64 = 2.47;
 const SIGMA: f64 = 0.5;
 /// c of the standard latency gate.
 const TOLERATED: f64 = 1.2;
-/// A worker wakes the guard after so many failures in a row, and with each that follows.
+/// A worker wakes the guard after so many failures in a row, and again after as many more.
 const WAKES: u64 = 5;
 
 /// A cell's traffic, second by second.
@@ -123,7 +123,7 @@ impl<'a> Traffic<'a> {
         while at < length_s {
             arrived += 1;
             self.in_a_row += 1;
-            if self.in_a_row >= WAKES {
+            if self.in_a_row.is_multiple_of(WAKES) {
                 return (at, Some(arrived));
             }
             at += self.chance.exponential(mean);

@@ -255,7 +255,7 @@ pub(in crate::cli) mod tests {
             &rollout,
             80,
             "  rollout: 2.0.1, stage 2 of 5 at 5 %, holding, 12 min 3 s left
-    errors         ███████░░░ 34.2 of 125  green 2.4 % of 8,312, blue 0.30 %
+    errors         ███████░░░ 34.2 of 125   green 2.4 % of 8,312, blue 0.30 %
     latency        ░░░░░░░░░░ 0.4 of 125    green 2.4 % of 8,312, blue 0.30 %
     conversion                0.98 of 0.95
   verdict: waiting for a suspicion to pass: evidence of errors 34 (fails at 125)

@@ -74,6 +74,8 @@ const BURST: (f64, f64) = (10.0, 3.0);
 /// What is tolerated during the warm-up.
 const WARMUP_RATIO: f64 = 5.0;
 const WARMUP_LIMIT: f64 = 0.25;
+/// The least part of the stake that is due which a tick places.
+const AT_ONCE: f64 = 0.25;
 /// Bets of [`WORSE`] from here on are made during the warm-up.
 const BOLD: usize = 5;
 /// What a single tick of stable's failures may add to their dispersion, in times of what is expected.
@@ -312,7 +314,8 @@ impl Judge {
     /// dies in the middle of it has lost all stake from before.
     fn place(&mut self, now_s: f64, warmup_s: f64) {
         let elapsed_s = now_s - self.seen_s;
-        let part = if warmup_s > 0.0 { elapsed_s / (elapsed_s + warmup_s) } else { 1.0 };
+        // A part at once, for a candidate that is dead from its first request; bets that rest keep theirs.
+        let part = if warmup_s > 0.0 { (elapsed_s / (elapsed_s + warmup_s)).max(AT_ONCE) } else { 1.0 };
         let now = self.due * part;
         self.due -= now;
         let stake = now + FOR_EVER * (placed(now_s / 3600.0) - placed(self.seen_s / 3600.0));

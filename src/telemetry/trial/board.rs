@@ -256,7 +256,7 @@ impl Score {
         if has_failed {
             self.in_a_row.increment();
             if self.in_a_row.read() >= ALARM_AFTER {
-                // Each one more may be the one that proves it.
+                self.in_a_row.reset();
                 board.alarm.notify_one();
             }
         } else if is_first {
