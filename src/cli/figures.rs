@@ -1,5 +1,6 @@
 //! Figures as people read them: `25 %`, `12.1 ms`, `1,204`.
 
+use crate::rollout::grouped;
 use crate::traffic::Weight;
 
 /// What stands where there is nothing to measure.
@@ -63,15 +64,7 @@ pub(super) fn rate(rate: f64) -> String {
 
 /// A count with its thousands apart.
 pub(super) fn count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    grouped(count)
 }
 
 /// How long it took until a change was in force.

@@ -21,9 +21,7 @@ use super::inbox::{Answered, Mail, Pushed};
 use super::recorder::Tape;
 use super::recovery::TIDEGATE;
 use crate::clock::{self, Timestamp};
-use crate::rollout::{
-    Evidence, Guard, GuardMode, Line, News, Reading, Rollout, Signal, Stage, Tick, Verdict,
-};
+use crate::rollout::{Guard, GuardMode, Line, News, Reading, Rollout, Signal, Stage, Tick, Verdict};
 use crate::routing::{Service, Table};
 use crate::store::AuditEntry;
 use crate::telemetry::{Gauge, ServiceSlot};
@@ -91,7 +89,6 @@ pub struct Verdicts {
 #[derive(Clone, Copy, Debug, Default)]
 struct Excess {
     before: f64,
-    sum: f64,
     most: f64,
 }
 
@@ -423,7 +420,6 @@ impl Armed {
         let (rollout, transitions) = (self.rollout.id, self.rollout.transitions);
         self.confirms.retain(|_, answer| (answer.rollout, answer.transitions) == (rollout, transitions));
         evidence.confirms = self.confirms.iter().map(|(hook, answer)| (hook.clone(), answer.yes)).collect();
-        self.excess.add(&evidence);
 
         if self.is_recorded(control) && self.tape.is_broken() {
             let begin = Line::Begin {
@@ -440,6 +436,7 @@ impl Armed {
             let (evidence, tick) = (Box::new(evidence), Box::new(tick.clone()));
             rollouts.recorder.record(&self.tape, Line::Tick { at, evidence, elapsed_ms, tick });
         }
+        self.excess.most = self.excess.most.max(self.guard.judge.excess_failures());
         self.left_ms = tick.left_ms;
         self.has_step = tick.act.is_some();
         let count = match tick.verdict {
@@ -465,18 +462,6 @@ impl Armed {
             excess_failures: self.excess.before + self.excess.most,
             verdicts: self.verdicts,
         }
-    }
-}
-
-impl Excess {
-    fn add(&mut self, evidence: &Evidence) {
-        let (requests, failures) = (evidence.requests, evidence.failures);
-        if requests.stable == 0 {
-            return;
-        }
-        let usual = failures.stable as f64 / requests.stable as f64;
-        self.sum += failures.candidate as f64 - requests.candidate as f64 * usual;
-        self.most = self.most.max(self.sum);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::clock;
 use crate::control::{Change, Control, Who};
 use crate::rollout::{Act, PerRole, Plan, Signal, Verb, View};
 use crate::routing::Service;
-use crate::telemetry::{Lately, ServiceSlot, VariantCounts};
+use crate::telemetry::{ServiceSlot, VariantCounts};
 use crate::traffic::PerVariant;
 
 /// The longest name of a signal, a rollout or a schedule in bytes.
@@ -62,16 +62,12 @@ async fn compile(State(ties): Tied, request: Request) -> Answer<Compiled> {
     let (plan, warnings) = plan(&ties, &service, request).await?;
     let windows = ties.control.windows().view(ServiceSlot(service.slot), clock::now());
     let stable = &windows[service.split.stable()].long;
-    let rate = |lately: &Lately| {
-        let seconds = lately.span.as_secs_f64();
-        if seconds > 0.0 { lately.requests as f64 / seconds } else { 0.0 }
-    };
     let is_known = !stable.span.is_zero();
     Ok(Json(Compiled {
         service: service.settings.name.to_string(),
         plan,
         warnings,
-        rate: is_known.then(|| rate(&windows.blue.long) + rate(&windows.green.long)),
+        rate: is_known.then(|| windows.blue.long.request_rate() + windows.green.long.request_rate()),
         failure_ratio: (stable.requests > 0).then(|| stable.failure_ratio()),
     }))
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::rollout::evidence::{Count, Evidence, QUANTILES};
 use crate::rollout::plan::{Compare, Gates, OnFail, Plan, Stage};
+use crate::rollout::sentences::grouped;
 use crate::rollout::verdict::{Failure, GateReading, Wait};
 use crate::rollout::{MetricGate, PerRole};
 use crate::traffic::Weight;
@@ -366,17 +367,4 @@ fn percent(share: f64) -> String {
         percent if percent < 99.95 => format!("{percent:.1} %"),
         percent => format!("{percent:.0} %"),
     }
-}
-
-/// `8,312`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
