@@ -19,11 +19,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustix::io::Errno;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::stream::Stream;
+use super::transport::{self, ConnectError};
 use super::{EndpointUrl, Slot};
 use crate::clock;
 
@@ -31,44 +31,6 @@ use crate::clock;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// A response may have so many fields.
 const FIELDS_MAX: usize = 256;
-
-/// Why there is no connection. Nothing was sent.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// The name has no address.
-    #[error("look up {host}: {source}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// No address accepted; the error is the last one's.
-    #[error("connect to {address}: {source}")]
-    Refused {
-        /// The last address tried.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// Looking up and connecting took too long.
-    #[error("connect to {url}: timed out after {limit:?}")]
-    TimedOut {
-        /// Where to.
-        url: EndpointUrl,
-        /// How long it was waited for.
-        limit: Duration,
-    },
-}
-
-/// Whether an error of connecting is about this machine alone, which ran out of descriptors, ports or memory,
-/// and says nothing about the other side.
-pub fn is_local(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
-    )
-}
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -120,7 +82,7 @@ where
     /// Looks the name up, tries its addresses in turn, and is done within `limit`. The slot is taken until
     /// the socket is closed. Runs inside a `LocalSet`.
     pub async fn connect(url: &EndpointUrl, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
-        let stream = tokio::time::timeout(limit, open(url))
+        let stream = tokio::time::timeout(limit, transport::open(url))
             .await
             .map_err(|_| ConnectError::TimedOut { url: url.clone(), limit })??;
         let wire = Rc::<Wire>::default();
@@ -174,29 +136,6 @@ where
     }
 }
 
-async fn open(url: &EndpointUrl) -> Result<TcpStream, ConnectError> {
-    if let Some(address) = url.socket_addr() {
-        return connect_to(address).await;
-    }
-    let unresolved = |source| ConnectError::Resolve { host: url.host().to_owned(), source };
-    let addresses = tokio::net::lookup_host((url.host(), url.port())).await.map_err(unresolved)?;
-    let mut last = unresolved(io::Error::other("the name has no address"));
-    for address in addresses {
-        match connect_to(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-async fn connect_to(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let refused = |source| ConnectError::Refused { address, source };
-    let stream = TcpStream::connect(address).await.map_err(refused)?;
-    stream.set_nodelay(true).map_err(refused)?;
-    Ok(stream)
-}
-
 /// The body of a response, in the pieces it arrives in.
 #[derive(Debug)]
 pub struct ResponseBody(Incoming);
@@ -229,7 +168,7 @@ impl Body for ResponseBody {
 
 /// A socket that notes when writing begins.
 struct Tapped {
-    stream: TcpStream,
+    stream: Stream,
     wire: Rc<Wire>,
     /// Last, so that it is free when the socket is closed.
     _slot: Slot,
@@ -259,25 +198,5 @@ impl AsyncWrite for Tapped {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_this_machine_lacks_is_no_endpoints_fault() {
-        #[track_caller]
-        fn check(error: io::Error, expected: bool) {
-            assert_eq!(is_local(&error), expected, "{error}");
-        }
-        for ours in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
-            check(ours.into(), true);
-        }
-        for theirs in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::TIMEDOUT] {
-            check(theirs.into(), false);
-        }
-        check(io::Error::other("the name has no address"), false);
     }
 }

@@ -8,11 +8,12 @@ mod connection;
 mod endpoint;
 mod health;
 mod pool;
+mod stream;
+mod transport;
 
 pub use balance::{Load, pick};
-pub use connection::{
-    BodyError, ConnectError, Connection, ResponseBody, SendError, SendErrorKind, Sent, is_local,
-};
+pub use connection::{BodyError, Connection, ResponseBody, SendError, SendErrorKind, Sent};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use health::{Health, HealthSettings, Hysteresis};
 pub use pool::{EndpointPool, Lease, Pools, Slot};
+pub use transport::{ConnectError, is_local};
