@@ -45,7 +45,8 @@ fn a_minimal_file_has_the_documented_defaults() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.proxy.listen, ["[::]:8080".parse().unwrap()]);
     assert_eq!(config.proxy.drain, Duration::from_secs(30));
-    assert_eq!(config.proxy.live, tidegate::proxy::LiveSettings::default());
+    let listeners = vec![tidegate::proxy::ListenerSettings::plain()];
+    assert_eq!(config.proxy.live, tidegate::proxy::LiveSettings { listeners, ..Default::default() });
     assert_eq!(config.admin.socket, PathBuf::from("/run/tidegate/admin.sock"));
     assert_eq!(config.telemetry.address, "127.0.0.1:9900".parse().ok());
     assert_eq!(config.telemetry.access_log.write, AccessLogWrite::Off);
@@ -189,8 +190,7 @@ fn each_problem_of_the_process_names_its_place_and_its_cure() {
     check("listen: [[]]", "listen[0] = [] line 1: a single address is expected here");
     check(
         "listen: [{address: :443, tls: [{cert: a, key: b}]}]",
-        "listen[0].tls line 1: TLS is not supported yet; terminate it in front, and name that proxy in \
-         trusted_proxies",
+        "listen[0].tls[0].cert = a line 1: read /nowhere/a: No such file or directory (os error 2)",
     );
     check(
         "listen: 127.0.0.1:9900",

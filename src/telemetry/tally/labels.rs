@@ -62,6 +62,41 @@ impl fmt::Display for UpstreamError {
     }
 }
 
+/// Why a client's connection ended before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionRefusal {
+    /// As many are open as there may be.
+    Full,
+    /// As many are open from its address as there may be.
+    AddressFull,
+    /// A PROXY header that is missing, malformed, or from somebody who may not send one.
+    ProxyHeader,
+    /// TLS did not come about: no common version, a certificate that is missing or not believed.
+    Tls,
+    /// It spoke in the clear where TLS is spoken.
+    Plaintext,
+    /// It took too long.
+    Slow,
+}
+
+impl ConnectionRefusal {
+    /// All of them, in the order of a connection's beginning.
+    pub const ALL: [Self; 6] =
+        [Self::Full, Self::AddressFull, Self::ProxyHeader, Self::Tls, Self::Plaintext, Self::Slow];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::AddressFull => "address_full",
+            Self::ProxyHeader => "proxy_header",
+            Self::Tls => "tls",
+            Self::Plaintext => "plaintext",
+            Self::Slow => "slow",
+        }
+    }
+}
+
 /// Why a request counts as a failure of its variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
