@@ -1,6 +1,7 @@
 //! Stories over real sockets: a proxy, origins that do exactly what a test says, and clients that look at
 //! every byte.
 
+mod authority;
 mod client;
 mod deadlines;
 mod endings;
@@ -8,12 +9,16 @@ mod faults;
 mod forwarding;
 mod gate;
 mod http2;
+mod limits;
 mod origin;
+mod proxy_protocol;
 mod refusals;
 mod room;
+mod tls;
 mod trial;
 mod visitors;
 
-use client::{Answer, Session, get, request};
+use authority::Authority;
+use client::{Answer, Session, dial, get, request};
 use gate::{Gate, gate};
 use origin::{Origin, answer, origin};
