@@ -22,9 +22,16 @@ use super::wire::Wire;
 use super::worker::Worker;
 use super::{ListenerSettings, LiveSettings};
 use crate::clock;
+use crate::telemetry::ConnectionRefusal;
 
 /// Until a request says which service it is for, a client that does not read its answer is given so long.
 const BODY_IDLE: Duration = Duration::from_secs(60);
+
+/// So many requests may be taken back at once; more of them, if they are most of all, are a flood (CVE-2023-44487): each
+/// costs an endpoint work, and the client nothing.
+const TAKEN_BACK_MAX: u32 = 100;
+/// Who waits so long for an answer has reason to give up.
+const PATIENT: Duration = Duration::from_secs(1);
 
 /// One client connection.
 #[derive(Debug)]
@@ -49,6 +56,8 @@ pub(super) struct Client {
     open: Cell<u32>,
     /// Requests so far.
     begun: Cell<u32>,
+    /// Requests that were taken back before anybody could have answered them.
+    taken_back: Cell<u32>,
     has_begun: Cell<bool>,
     /// Whether bytes without an open request may be anything else than the next one's head: HTTP/2 keeps itself
     /// alive and opens its windows between requests, too.
@@ -100,6 +109,7 @@ impl Client {
             listener: coming.listener,
             open: Cell::new(0),
             begun: Cell::new(0),
+            taken_back: Cell::new(0),
             has_begun: Cell::new(false),
             is_chatty: Cell::new(false),
             since: Cell::new(coming.accepted),
@@ -147,6 +157,19 @@ impl Client {
         self.since.set(now);
     }
 
+    /// A request was taken back so long after it came, without an answer. Ends the connection when that is all it does.
+    fn takes_back(&self, waited: Duration) {
+        if waited >= PATIENT {
+            return;
+        }
+        let taken_back = self.taken_back.get().saturating_add(1);
+        self.taken_back.set(taken_back);
+        if taken_back >= TAKEN_BACK_MAX && taken_back > self.begun.get() / 2 && !self.attention.is_ended() {
+            self.worker.tally.connection_refused(ConnectionRefusal::Resets);
+            self.attention.end();
+        }
+    }
+
     /// A complete request head has arrived.
     pub(super) fn begin(self: &Rc<Self>, is_http1: bool) -> Turn {
         self.open.set(self.open.get() + 1);
@@ -154,6 +177,31 @@ impl Client {
         self.has_begun.set(false);
         self.is_chatty.set(!is_http1);
         Turn(self.clone())
+    }
+}
+
+/// A request that has no answer yet; dropped before it has one, it was taken back.
+pub(super) struct Unanswered {
+    client: Rc<Client>,
+    arrived: Instant,
+    is_answered: bool,
+}
+
+impl Unanswered {
+    pub(super) fn new(client: &Rc<Client>, arrived: Instant) -> Self {
+        Self { client: client.clone(), arrived, is_answered: false }
+    }
+
+    pub(super) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.client.takes_back(clock::now().saturating_duration_since(self.arrived));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::{AnswerBody, RequestBody, RequestBodyError};
-use super::client::{Client, Turn};
+use super::client::{Client, Turn, Unanswered};
 use super::cookies;
 use super::error::Refusal;
 use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience};
@@ -48,6 +48,7 @@ pub(super) async fn handle(
     let is_http1 = request.version() < Version::HTTP_2;
     let turn = client.begin(is_http1);
     let arrived = clock::now();
+    let unanswered = Unanswered::new(&client, arrived);
     let worker = &client.worker;
     let (mut head, body) = request.into_parts();
     let (method, version) = (head.method.clone(), head.version);
@@ -66,6 +67,7 @@ pub(super) async fn handle(
                 answer.headers_mut().insert(LOCATION, location);
             }
             finish(&client, is_http1, answer.headers_mut());
+            unanswered.answered();
             return Ok(answer);
         }
     };
@@ -96,6 +98,7 @@ pub(super) async fn handle(
         Err(refusal) => refuse(passage, refusal, request_id, &method, is_http1, turn),
     };
     finish(&client, is_http1, answer.headers_mut());
+    unanswered.answered();
     Ok(answer)
 }
 

@@ -27,6 +27,7 @@ impl<'r> Target<'r> {
     /// Reads and checks a request's head.
     pub(super) fn read(head: &'r Parts, limits: &ClientLimits) -> Result<Self, Refusal> {
         check_framing(head)?;
+        check_values(head)?;
         if head.headers.len() > limits.fields_max {
             return Err(Refusal::TooManyFields);
         }
@@ -63,6 +64,20 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
     }
     if head.headers.contains_key(CONTENT_LENGTH) {
         return Err(Refusal::Bad("the request has two lengths\n"));
+    }
+    Ok(())
+}
+
+/// RFC 9113 §8.2.1: blanks around a value are malformed; the `h2` crate takes them. HTTP/1 has them trimmed.
+fn check_values(head: &Parts) -> Result<(), Refusal> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if head.version == Version::HTTP_2
+        && head.headers.values().any(|value| {
+            let bytes = value.as_bytes();
+            is_blank(bytes.first()) || is_blank(bytes.last())
+        })
+    {
+        return Err(Refusal::Bad("a field value has blanks around it\n"));
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ pub const CONNECTIONS_OPEN: Metric = gauge("tidegate_connections_open", "Client 
 /// `{reason}`
 pub const CONNECTIONS_REFUSED: Metric = counter(
     "tidegate_connections_refused_total",
-    "Client connections that ended before their first request, by reason.",
+    "Client connections that were turned away or ended for what they did, by reason.",
 );
 /// `{listener, name}`
 pub const CERTIFICATE_EXPIRY: Metric = gauge(

@@ -123,12 +123,12 @@ pub struct ProcessCounts {
     pub cookies_ignored: [u64; 3],
     /// Testers' overrides that were not believed.
     pub overrides_refused: u64,
-    /// Connections that ended before their first request, in the order of [`ConnectionRefusal::ALL`].
+    /// Client connections that we ended, in the order of [`ConnectionRefusal::ALL`].
     pub connections_refused: [u64; ConnectionRefusal::ALL.len()],
 }
 
 impl ProcessCounts {
-    /// How many connections ended for this reason before their first request.
+    /// How many client connections we ended for this reason.
     pub const fn refused(&self, why: ConnectionRefusal) -> u64 {
         self.connections_refused[why as usize]
     }

@@ -62,7 +62,7 @@ impl fmt::Display for UpstreamError {
     }
 }
 
-/// Why a client's connection ended before its first request.
+/// Why we ended a client's connection: before its first request, or for what it did with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectionRefusal {
     /// As many are open as there may be.
@@ -75,14 +75,23 @@ pub enum ConnectionRefusal {
     Tls,
     /// It spoke in the clear where TLS is spoken.
     Plaintext,
-    /// It took too long.
+    /// It took too long over its beginning.
     Slow,
+    /// It asked for more than it waited for: most of its HTTP/2 streams were reset before they were answered.
+    Resets,
 }
 
 impl ConnectionRefusal {
-    /// All of them, in the order of a connection's beginning.
-    pub const ALL: [Self; 6] =
-        [Self::Full, Self::AddressFull, Self::ProxyHeader, Self::Tls, Self::Plaintext, Self::Slow];
+    /// All of them, in the order of a connection's life.
+    pub const ALL: [Self; 7] = [
+        Self::Full,
+        Self::AddressFull,
+        Self::ProxyHeader,
+        Self::Tls,
+        Self::Plaintext,
+        Self::Slow,
+        Self::Resets,
+    ];
 
     /// The label in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -93,6 +102,7 @@ impl ConnectionRefusal {
             Self::Tls => "tls",
             Self::Plaintext => "plaintext",
             Self::Slow => "slow",
+            Self::Resets => "resets",
         }
     }
 }

@@ -227,7 +227,7 @@ impl WorkerTally {
         self.lane.connections_closed.increment();
     }
 
-    /// A connection ended before its first request.
+    /// We ended a client's connection.
     pub fn connection_refused(&self, why: ConnectionRefusal) {
         self.lane.connections_refused[why as usize].increment();
     }
