@@ -52,8 +52,15 @@ impl<'r> Target<'r> {
     }
 }
 
-/// RFC 9112 §6: hyper has refused differing lengths and chunked as not the last coding; we take chunked alone.
+/// RFC 9112 §6: hyper has refused differing lengths and chunked as not the last coding; we take chunked alone. Of HTTP/2,
+/// it also takes lengths that are no numbers.
 fn check_framing(head: &Parts) -> Result<(), Refusal> {
+    let is_number = |value: &http::HeaderValue| {
+        !value.is_empty() && value.len() < 20 && value.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    if !head.headers.get_all(CONTENT_LENGTH).iter().all(is_number) {
+        return Err(Refusal::Bad("the length is no number\n"));
+    }
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     if head.version != Version::HTTP_11
