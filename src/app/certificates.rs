@@ -1,7 +1,7 @@
 //! Certificates on the disk, looked at again and again.
 //!
 //! Whoever renews them (certbot, a secret of an orchestrator, a person) only has to write the files. They are compared by
-//! their metadata every few seconds, on a thread that nobody waits for, because a disk may hang; and read when they have
+//! their metadata every few seconds, where nobody waits for it, because a disk may hang; and read when they have
 //! changed and then stood still for one look, because a certificate and its key are not written at the same moment.
 
 use std::collections::BTreeMap;
@@ -29,11 +29,11 @@ type Trace = Option<(u64, u64, i64, i64)>;
 /// Looks after all files of TLS until the process ends.
 pub(super) async fn watch(reloader: Arc<Reloader>, mut phases: watch::Receiver<Phase>) {
     let looks = async {
-        let mut read = traces(&reloader.live.load());
+        let mut read = look(&reloader).await;
         let mut last = read.clone();
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = traces(&reloader.live.load());
+            let now = look(&reloader).await;
             if now == last && now != read {
                 read.clone_from(&now);
                 reload(&reloader).await;
@@ -66,6 +66,12 @@ pub(super) fn facts(live: &LiveSettings, addresses: &[std::net::SocketAddr]) -> 
         }
     }
     facts
+}
+
+/// On a thread of its own, so that a disk that hangs keeps nobody from ending.
+async fn look(reloader: &Reloader) -> BTreeMap<PathBuf, Trace> {
+    let live = reloader.live.load_full();
+    tokio::task::spawn_blocking(move || traces(&live)).await.unwrap_or_default()
 }
 
 fn traces(live: &LiveSettings) -> BTreeMap<PathBuf, Trace> {

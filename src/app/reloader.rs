@@ -14,7 +14,9 @@ use crate::clock;
 use crate::config::{self, Config, ConfigError, Planner};
 use crate::control::{Control, Who};
 use crate::hooks::HookSettings;
-use crate::proxy::{Certificate, CertificateError, LiveSettings, ProxySettings};
+use crate::proxy::{
+    Certificate, CertificateError, ListenerSettings, LiveSettings, ProxySettings, TlsSettings,
+};
 use crate::traffic::Keys;
 
 /// How long reading the file may take: one on a network that is down is never read.
@@ -77,22 +79,30 @@ impl Reloader {
         Ok(Reloaded { generation, applied, changes: reloaded.changes, drift })
     }
 
-    /// Reads all files of TLS again. A listener whose files hold something else is served with that; one whose files
-    /// are broken stays as it is. What has changed, in words, and what is broken.
+    /// Serves each listener with what the files of its TLS hold now; one whose files are broken stays as it is. What
+    /// has changed, in words, and what is broken.
     pub(super) async fn reload_certificates(&self) -> (Vec<String>, Vec<CertificateError>) {
+        let before = self.live.load_full();
+        let read = {
+            let before = before.clone();
+            let read = move || before.listeners.iter().map(read_again).collect::<Vec<_>>();
+            tokio::task::spawn_blocking(read).await.unwrap_or_default()
+        };
+        // Only now, because a disk may hang: a reload that came meanwhile has read the files itself.
         let _turn = self.turns.whole.lock().await;
         let mut live = LiveSettings::clone(&self.live.load());
         let (mut changed, mut broken) = (Vec::new(), Vec::new());
-        for (listener, address) in live.listeners.iter_mut().zip(&self.listen) {
-            let Some(tls) = &mut listener.tls else { continue };
-            match tls.read_again(clock::wall()) {
-                Ok(new) if new == **tls => {}
-                Ok(new) => {
+        let listeners = live.listeners.iter_mut().zip(&before.listeners).zip(&self.listen);
+        for (((listener, before), address), read) in listeners.zip(read) {
+            let (Some(tls), Some(before)) = (&mut listener.tls, &before.tls) else { continue };
+            match read {
+                Some(Ok(new)) if Arc::ptr_eq(tls, before) => {
                     let until = new.certificates.iter().map(Certificate::not_after).min().unwrap_or_default();
                     changed.push(format!("{address}: valid until {until}"));
                     *tls = Arc::new(new);
                 }
-                Err(error) => broken.push(error),
+                Some(Err(error)) => broken.push(error),
+                Some(Ok(_)) | None => {}
             }
         }
         if !changed.is_empty() {
@@ -128,6 +138,12 @@ impl Reloader {
             }
         }
     }
+}
+
+/// What the files of a listener's TLS hold; `None` if that is nothing new.
+fn read_again(listener: &ListenerSettings) -> Option<Result<TlsSettings, CertificateError>> {
+    let tls = listener.tls.as_ref()?;
+    Some(tls.read_again(clock::wall())).filter(|read| read.as_ref().map_or(true, |new| *new != **tls))
 }
 
 fn refused(error: &ConfigError) -> Problem {

@@ -82,7 +82,8 @@ pub(super) async fn open(
         Ok((peer, seat, protocol)) => {
             let (wire, is_http2, secured) = match protocol {
                 Protocol::Plain { is_http2 } => (Wire::Plain(opening.primed), is_http2, None),
-                Protocol::Tls(settings) => opening.handshake(listener, &settings).await?,
+                // Boxed, so that those in the clear need not keep room for it.
+                Protocol::Tls(settings) => Box::pin(opening.handshake(listener, &settings)).await?,
             };
             Some(Opened { wire, peer, is_http2, secured, seat })
         }

@@ -192,3 +192,38 @@ impl Default for ClientLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_keep_to_their_addresses_whatever_the_file_says_now() {
+        let to = |port| ListenerSettings { redirect_https: Some(port), ..ListenerSettings::plain() };
+        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let live = |ports: &[u16]| LiveSettings {
+            listeners: ports.iter().map(|port| to(*port)).collect(),
+            ..LiveSettings::default()
+        };
+        #[track_caller]
+        fn check(
+            mut new: LiveSettings,
+            old: &LiveSettings,
+            file: &[SocketAddr],
+            ours: &[SocketAddr],
+            expected: &[u16],
+        ) {
+            new.arrange(file, ours, old);
+            let ports: Vec<_> = new.listeners.iter().filter_map(|listener| listener.redirect_https).collect();
+            assert_eq!(ports, expected);
+        }
+        let (a, b, any) = (address("1.1.1.1:1"), address("1.1.1.1:2"), address("127.0.0.1:0"));
+        let old = live(&[1, 2]);
+        check(live(&[3, 4]), &old, &[a, b], &[a, b], &[3, 4]);
+        check(live(&[4, 3]), &old, &[b, a], &[a, b], &[3, 4]);
+        check(live(&[3]), &old, &[a], &[a, b], &[3, 2]);
+        check(live(&[3, 4]), &old, &[any, b], &[a, b], &[1, 4]);
+        check(live(&[3, 4]), &old, &[any, any], &[any, any], &[3, 4]);
+        check(live(&[]), &old, &[], &[a, b], &[1, 2]);
+    }
+}

@@ -390,3 +390,33 @@ fn files_that_do_not_belong_together_are_refused_with_the_reason() {
     assert!(matches!(error, CertificateError::Expired { .. }), "{error}");
     assert!(authority.pem().contains("BEGIN CERTIFICATE"));
 }
+
+#[test]
+fn a_client_that_does_not_read_is_let_go_also_through_tls() {
+    const BYTES: usize = 100_000_000;
+    let authority = Authority::new();
+    let (done, sent) = std::sync::mpsc::channel();
+    let done = std::sync::Mutex::new(done);
+    let blue = super::origin(move |_, stream| {
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n").unwrap();
+        let chunk = [b'x'; 64 * 1024];
+        let mut count = 0;
+        while count < BYTES && stream.write_all(&chunk).is_ok() {
+            count += chunk.len();
+        }
+        done.lock().unwrap().send(count).unwrap();
+        false
+    });
+    let tls = Arc::new(authority.tls(&["shop"]));
+    let gate = gate(&blue, &blue)
+        .listener(|listener| listener.tls = Some(tls))
+        .with(|gate| gate.settings.timeouts.body_idle = Duration::from_millis(200))
+        .start();
+    let (mut session, _) = authority.visitor().meet(gate.address(), "shop").unwrap();
+    session.send(to("shop", ""));
+    let count = sent.recv().unwrap();
+    assert!(count < BYTES / 4, "{count}");
+    gate.until_quiet();
+    // What was cut off is not taken for complete: TLS was not ended either.
+    assert!(!session.read(false).unwrap().is_complete);
+}
