@@ -45,7 +45,8 @@ fn a_minimal_file_has_the_documented_defaults() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.proxy.listen, ["[::]:8080".parse().unwrap()]);
     assert_eq!(config.proxy.drain, Duration::from_secs(30));
-    assert_eq!(config.proxy.live, tidegate::proxy::LiveSettings::default());
+    let listeners = vec![tidegate::proxy::ListenerSettings::plain()];
+    assert_eq!(config.proxy.live, tidegate::proxy::LiveSettings { listeners, ..Default::default() });
     assert_eq!(config.admin.socket, PathBuf::from("/run/tidegate/admin.sock"));
     assert_eq!(config.telemetry.address, "127.0.0.1:9900".parse().ok());
     assert_eq!(config.telemetry.access_log.write, AccessLogWrite::Off);
@@ -189,8 +190,7 @@ fn each_problem_of_the_process_names_its_place_and_its_cure() {
     check("listen: [[]]", "listen[0] = [] line 1: a single address is expected here");
     check(
         "listen: [{address: :443, tls: [{cert: a, key: b}]}]",
-        "listen[0].tls line 1: TLS is not supported yet; terminate it in front, and name that proxy in \
-         trusted_proxies",
+        "listen[0].tls[0].cert = a line 1: read /nowhere/a: No such file or directory (os error 2)",
     );
     check(
         "listen: 127.0.0.1:9900",
@@ -465,6 +465,95 @@ fn flags_win_over_the_file() {
   --telemetry = no      \"no\" is not an address; write :PORT, or IP:PORT
   --access-log = yes    is none of off, sampled, all"
     );
+}
+
+/// A folder with `NAME.pem` and `NAME.key` for two names.
+fn with_certificates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.test")]).unwrap();
+        let (cert, key) =
+            (folder.path().join(format!("{name}.pem")), folder.path().join(format!("{name}.key")));
+        fs::write(cert, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn listeners_are_read_in_every_form() {
+    let folder = with_certificates();
+    let text = "
+listen:
+  - :80
+  - {address: :443, tls: [{cert: a.pem, key: a.key}], hsts: 730d}
+  - address: :444
+    tls: {certificates: [{cert: a.pem, key: a.key}, {cert: b.pem, key: b.key}], client_ca: a.pem, client_auth: optional, min_version: 1.3}
+    proxy_protocol: {from: 10.0.0.0/8}
+    hsts: {max_age: 365d, include_subdomains: true, preload: true}
+  - {address: :81, redirect_https: 444}
+  - {address: :82, redirect_https: false}
+services: {shop: {blue: http://a:1}}
+";
+    let config = config::parse(text, "a.yaml", folder.path(), &Overrides::default()).unwrap();
+    assert_eq!(config.warnings, []);
+    let [plain, short, long, moved, stays] = &config.proxy.live.listeners[..] else { panic!("{config:?}") };
+    assert_eq!(plain, &tidegate::proxy::ListenerSettings::plain());
+    assert_eq!(short.tls.as_ref().unwrap().certificates[0].name(), "a.test");
+    assert_eq!(short.hsts.as_ref().unwrap(), "max-age=63072000");
+    let tls = long.tls.as_ref().unwrap();
+    assert_eq!((tls.certificates.len(), tls.min_version), (2, tidegate::proxy::TlsVersion::Tls13));
+    assert!(tls.client_auth.as_ref().is_some_and(|auth| !auth.is_required));
+    assert_eq!(long.hsts.as_ref().unwrap(), "max-age=31536000; includeSubDomains; preload");
+    assert_eq!(long.proxy_protocol, ["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!((moved.redirect_https, stays.redirect_https), (Some(444), None));
+}
+
+#[test]
+fn what_is_wrong_with_a_listener_is_told_before_anybody_is_served() {
+    let folder = with_certificates();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(folder.path().join("empty"), "").unwrap();
+    let check = |listener: &str, expected: &[&str]| {
+        let text =
+            format!("listen: [{{address: :443, {listener}}}]\nservices: {{shop: {{blue: http://a:1}}}}");
+        let error = config::parse(&text, "a.yaml", folder.path(), &Overrides::default()).unwrap_err();
+        let shown = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in expected {
+            assert!(shown.contains(part), "{listener}\n{part}\n{shown}");
+        }
+        assert!(shown.contains("has 1 problem "), "{shown}");
+    };
+    let pair = "tls: [{cert: a.pem, key: a.key}]";
+    let both = format!("{} is not the key of {}", path("b.key"), path("a.pem"));
+    check("tls: [{cert: a.pem, key: b.key}]", &["listen[0].tls[0].cert = a.pem line 1:", &both]);
+    check("tls: [{cert: a.key, key: a.pem}]", &["listen[0].tls[0].cert = a.key", "may be swapped"]);
+    check("tls: [{cert: a.pem, key: none}]", &["listen[0].tls[0].key = none", "No such file"]);
+    check("tls: [{cert: empty, key: a.key}]", &["holds no certificate in PEM"]);
+    check("tls: []", &["listen[0].tls", "there is no certificate to show"]);
+    check("tls: {min_version: 1.3}", &["listen[0].tls.certificates", "there is no certificate to show"]);
+    check("tls: a.pem", &["write a list of certificates"]);
+    check("tls: {certificates: [{cert: a.pem, key: a.key}], min_version: 1.1}", &["RFC 8996"]);
+    check("tls: {certificates: [{cert: a.pem, key: a.key}], client_auth: required}", &["add client_ca"]);
+    check("tls: {certificates: [{cert: a.pem, key: a.key}], client_ca: a.key}", &["tls.client_ca = a.key"]);
+    check("redirect_https: 0", &["neither true nor a port"]);
+    check(&format!("redirect_https: true, {pair}"), &["redirect_https = true", "speaks https already"]);
+    check("hsts: 365d", &["listen[0].hsts = 365d", "RFC 6797"]);
+    check(&format!("hsts: 11y, {pair}"), &["is not a unit of time"]);
+    check(
+        &format!("hsts: {{max_age: 30d, include_subdomains: true, preload: true}}, {pair}"),
+        &["hsts.preload"],
+    );
+    check("proxy_protocol: {}", &["proxy_protocol.from", "nobody may send the header"]);
+    check("proxy_protocol: {from: [10.1.0.0/8]}", &["did you mean 10.0.0.0/8"]);
+    let text = format!("{MINIMAL}\nlimits: {{connections: 5, connections_per_address: 6}}");
+    assert!(problem(&text).contains("limits.connections_per_address = 6"));
+
+    fs::set_permissions(folder.path().join("a.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let text = format!("listen: [{{address: :443, {pair}}}]\nservices: {{shop: {{blue: http://a:1}}}}");
+    let config = config::parse(&text, "a.yaml", folder.path(), &Overrides::default()).unwrap();
+    assert!(config.warnings[0].to_string().contains("every user of this machine may read it"));
 }
 
 proptest! {

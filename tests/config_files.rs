@@ -40,6 +40,12 @@ fn the_full_file_has_every_key_and_its_examples_work() {
     let settings = &config.control.services[0].settings;
     assert!(settings.tester.is_some());
     assert_eq!(settings.limits.body_bytes_max, Some(64 << 20));
+    let [_, secured, proxied, plain] = &config.proxy.live.listeners[..] else { panic!("{config:?}") };
+    let tls = secured.tls.as_ref().unwrap();
+    assert!(tls.certificates.len() == 2 && tls.client_auth.as_ref().is_some_and(|auth| auth.is_required));
+    assert_eq!(secured.hsts.as_ref().unwrap(), "max-age=31536000");
+    assert_eq!((proxied.proxy_protocol.len(), plain.redirect_https), (1, Some(443)));
+    assert_eq!(config.proxy.live.limits.connections_per_address_max, Some(500));
 
     let schema = config::schema();
     let (mut known, mut written) = (BTreeMap::new(), BTreeSet::new());
@@ -91,6 +97,9 @@ fn every_plan_beside_the_full_file_compiles_against_its_names() {
 /// The full file with its examples in force, and the folder with the secrets that they name.
 fn full_with_examples() -> (String, tempfile::TempDir) {
     let is_example = |line: &str| {
+        // Items of a list, and what stands below one, are indented behind their sign; prose is not.
+        let is_item = line.starts_with("- ") || line.starts_with("  ");
+        let line = if is_item { line.trim_start_matches([' ', '-', '{']) } else { line };
         let key = line.split(':').next().unwrap_or_default();
         line.contains(':') && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
@@ -111,6 +120,15 @@ fn full_with_examples() -> (String, tempfile::TempDir) {
             if name == "slack" { "https://hooks.example.com/T1".to_owned() } else { name.repeat(10) };
         fs::write(secrets.join(name), secret).unwrap();
         fs::set_permissions(secrets.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let tls = folder.path().join("tls");
+    fs::create_dir(&tls).unwrap();
+    for name in ["shop", "any", "clients"] {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.example.com")]).unwrap();
+        fs::write(tls.join(name).with_extension("pem"), made.cert.pem()).unwrap();
+        let key = tls.join(name).with_extension("key");
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
     }
     (text, folder)
 }

@@ -2,11 +2,13 @@
 
 use crate::control::{Control, RolloutFigures, Verdicts};
 use crate::routing::Service;
-use crate::telemetry::{EndpointFacts, Facts, RolloutFacts, ServiceFacts, ServiceSlot, VariantFacts};
+use crate::telemetry::{
+    CertificateFacts, EndpointFacts, Facts, RolloutFacts, ServiceFacts, ServiceSlot, VariantFacts,
+};
 use crate::traffic::PerVariant;
 
 /// Everything in force, for the page.
-pub fn facts(control: &Control, access_log_dropped: u64) -> Facts {
+pub fn facts(control: &Control, access_log_dropped: u64, certificates: Vec<CertificateFacts>) -> Facts {
     let (table, desired) = (control.table(), control.desired());
     let rollout = |service: &Service| control.rollout_figures(&desired, &service.settings.name);
     Facts {
@@ -14,6 +16,7 @@ pub fn facts(control: &Control, access_log_dropped: u64) -> Facts {
         state_unsaved: !control.is_saved(),
         access_log_dropped,
         services: table.services().iter().map(|service| describe(service, rollout(service))).collect(),
+        certificates,
     }
 }
 

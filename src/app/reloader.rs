@@ -1,6 +1,7 @@
 //! The configuration, read again: what a running process can take over, and what waits for a restart.
 
 use std::error::Error as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,10 +10,13 @@ use arc_swap::ArcSwap;
 
 use super::running::Source;
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded};
+use crate::clock;
 use crate::config::{self, Config, ConfigError, Planner};
 use crate::control::{Control, Who};
 use crate::hooks::HookSettings;
-use crate::proxy::{LiveSettings, ProxySettings};
+use crate::proxy::{
+    Certificate, CertificateError, ListenerSettings, LiveSettings, ProxySettings, TlsSettings,
+};
 use crate::traffic::Keys;
 
 /// How long reading the file may take: one on a network that is down is never read.
@@ -27,6 +31,8 @@ pub(super) struct Reloader {
     pub(super) hooks: Arc<ArcSwap<HookSettings>>,
     pub(super) source: Option<Source>,
     pub(super) fixed: Fixed,
+    /// The addresses of the configuration that this process was started with.
+    pub(super) listen: Vec<SocketAddr>,
     pub(super) drift: Mutex<Vec<String>>,
     pub(super) turns: Turns,
 }
@@ -42,13 +48,14 @@ pub(super) struct Turns {
 impl Reloader {
     pub(super) async fn reload(&self, request: ReloadRequest, who: Who) -> Result<Reloaded, Problem> {
         let _turn = self.turns.whole.lock().await;
-        let config = self.read().await?;
+        let mut config = self.read().await?;
         let waits = self.fixed.waiting(&Fixed::of(
             &config.proxy,
             &config.control.state,
             &config.admin,
             &config.telemetry,
         ));
+        config.proxy.live.arrange(&config.proxy.listen, &self.listen, &self.live.load());
         let changed_live = **self.live.load() != config.proxy.live;
         let mut reloaded = if request.dry_run {
             self.control.reload_dry_run(config.control.services)?
@@ -65,11 +72,43 @@ impl Reloader {
             reloaded
         };
         if changed_live {
-            reloaded.changes.push("timeouts, limits or trusted proxies".to_owned());
+            reloaded.changes.push("listeners, certificates, timeouts, limits or trusted proxies".to_owned());
         }
         let drift = waits.into_iter().chain(reloaded.drift).collect();
         let (applied, generation) = (!request.dry_run, self.control.generation());
         Ok(Reloaded { generation, applied, changes: reloaded.changes, drift })
+    }
+
+    /// Serves each listener with what the files of its TLS hold now; one whose files are broken stays as it is. What
+    /// has changed, in words, and what is broken.
+    pub(super) async fn reload_certificates(&self) -> (Vec<String>, Vec<CertificateError>) {
+        let before = self.live.load_full();
+        let read = {
+            let before = before.clone();
+            let read = move || before.listeners.iter().map(read_again).collect::<Vec<_>>();
+            tokio::task::spawn_blocking(read).await.unwrap_or_default()
+        };
+        // Only now, because a disk may hang: a reload that came meanwhile has read the files itself.
+        let _turn = self.turns.whole.lock().await;
+        let mut live = LiveSettings::clone(&self.live.load());
+        let (mut changed, mut broken) = (Vec::new(), Vec::new());
+        let listeners = live.listeners.iter_mut().zip(&before.listeners).zip(&self.listen);
+        for (((listener, before), address), read) in listeners.zip(read) {
+            let (Some(tls), Some(before)) = (&mut listener.tls, &before.tls) else { continue };
+            match read {
+                Some(Ok(new)) if Arc::ptr_eq(tls, before) => {
+                    let until = new.certificates.iter().map(Certificate::not_after).min().unwrap_or_default();
+                    changed.push(format!("{address}: valid until {until}"));
+                    *tls = Arc::new(new);
+                }
+                Some(Err(error)) => broken.push(error),
+                Some(Ok(_)) | None => {}
+            }
+        }
+        if !changed.is_empty() {
+            self.live.store(Arc::new(live));
+        }
+        (changed, broken)
     }
 
     async fn read(&self) -> Result<Config, Problem> {
@@ -99,6 +138,12 @@ impl Reloader {
             }
         }
     }
+}
+
+/// What the files of a listener's TLS hold; `None` if that is nothing new.
+fn read_again(listener: &ListenerSettings) -> Option<Result<TlsSettings, CertificateError>> {
+    let tls = listener.tls.as_ref()?;
+    Some(tls.read_again(clock::wall())).filter(|read| read.as_ref().map_or(true, |new| *new != **tls))
 }
 
 fn refused(error: &ConfigError) -> Problem {

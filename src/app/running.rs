@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use super::descriptors;
 use super::phase::{Phase, raise};
 use super::reloader::{Fixed, Reloader, Turns};
-use super::threads::{Watcher, admin_and_telemetry, checks_and_ticks, spawn, tell_and_ask};
+use super::threads::{
+    Watcher, admin_and_telemetry, checks_and_ticks, look_at_certificates, spawn, tell_and_ask,
+};
 use crate::admin::api::{self, Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
 use crate::admin::server::{AdminError, AdminListener, Break, Ties};
 use crate::clock::{self, Timestamp};
@@ -153,7 +155,8 @@ impl Running {
         let (phase, phases) = watch::channel(Phase::Serving);
         let reloader = Arc::new(Reloader {
             control: control.clone(),
-            live,
+            live: live.clone(),
+            listen: proxy_settings.listen.clone(),
             keys: keys.clone(),
             planner: planner.clone(),
             hooks: hooks.clone(),
@@ -221,7 +224,15 @@ impl Running {
 
         let socket = admin_listener.path().to_owned();
         let log = access_log.handle();
-        let watcher = Watcher { control: control.clone(), tallies, log, metrics, hooks: hooks.clone() };
+        let watcher = Watcher {
+            control: control.clone(),
+            tallies,
+            log,
+            metrics,
+            hooks: hooks.clone(),
+            live,
+            addresses: proxy.addresses().to_vec(),
+        };
         let mut threads = Vec::new();
         let admin_thread = {
             let phases = phases.clone();
@@ -233,6 +244,11 @@ impl Running {
             move || checks_and_ticks(control, seed, phases)
         };
         threads.push(spawn("control", control_thread).map_err(system("a thread"))?);
+        let certificates_thread = {
+            let (reloader, phases) = (reloader.clone(), phases.clone());
+            move || look_at_certificates(reloader, phases)
+        };
+        threads.push(spawn("certificates", certificates_thread).map_err(system("a thread"))?);
         let hooks_thread = {
             let control = control.clone();
             move || tell_and_ask(control, hooks, seed, phases)

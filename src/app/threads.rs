@@ -1,6 +1,7 @@
 //! The threads beside traffic: one for the admin socket and telemetry, one for health checks and ticks.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -8,12 +9,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::certificates;
 use super::facts::facts;
 use super::phase::Phase;
+use super::reloader::Reloader;
 use crate::admin::server::{AdminListener, Ties};
 use crate::clock;
 use crate::control::{Control, run_checks};
 use crate::hooks::{self, HookSettings};
+use crate::proxy::LiveSettings;
 use crate::telemetry::{AccessLogHandle, Tallies, control_metrics, listener, page};
 
 /// How often traffic is measured.
@@ -29,6 +33,8 @@ pub(super) struct Watcher {
     pub(super) log: AccessLogHandle,
     pub(super) metrics: control_metrics::ControlMetrics,
     pub(super) hooks: Arc<ArcSwap<HookSettings>>,
+    pub(super) live: Arc<ArcSwap<LiveSettings>>,
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 pub(super) fn admin_and_telemetry(
@@ -59,8 +65,9 @@ pub(super) fn admin_and_telemetry(
             listener::Alerts { admit: Arc::new(admit), take }
         };
         let rendered: listener::Page = Arc::new(move || {
-            let Watcher { control, tallies, log, metrics, .. } = &watcher;
-            page::render(tallies, &facts(control, log.dropped())) + &metrics.render()
+            let Watcher { control, tallies, log, metrics, live, addresses, .. } = &watcher;
+            let certificates = certificates::facts(&live.load(), addresses);
+            page::render(tallies, &facts(control, log.dropped(), certificates)) + &metrics.render()
         });
         let mut ending = phases.clone();
         let telemetry = async {
@@ -124,6 +131,10 @@ pub(super) fn tell_and_ask(
         let _ = phases.wait_for(|phase| *phase == Phase::Ending).await;
     };
     block_on("hooks", hooks::run(control, settings, seed, ending));
+}
+
+pub(super) fn look_at_certificates(reloader: Arc<Reloader>, phases: watch::Receiver<Phase>) {
+    block_on("certificates", certificates::watch(reloader, phases));
 }
 
 fn block_on(name: &str, work: impl Future<Output = ()>) {

@@ -7,14 +7,15 @@ use http::HeaderName;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_saphyr::Spanned;
 
 use super::outside::{AlertsFile, ChannelFile, HookFile, SourceFile};
 use super::plan::{GatesFile, Name, PlanFile, SloFile};
-use super::scalar::{Bytes, CheckPath, Count, Fact, ListenAddress, LogMode, SecretSource, TelemetryAddress};
+use super::scalar::{
+    Bytes, CheckPath, ClientAuthMode, Count, Fact, ListenAddress, LogMode, LongTime, RedirectPort,
+    SecretSource, TelemetryAddress,
+};
 use super::written::{List, Named, Never, Short, Written};
-use crate::proxy::ForwardedHeader;
+use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::GuardMode;
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
@@ -67,9 +68,59 @@ pub(super) type ListenFile = Short<ListenAddress, Never, ListenLong>;
 pub(super) struct ListenLong {
     /// :PORT or IP:PORT.
     pub(super) address: Written<ListenAddress>,
-    /// Known, so that whoever asks for it learns more than that a key is unknown.
-    #[schemars(skip)]
-    pub(super) tls: Option<Spanned<IgnoredAny>>,
+    /// Certificates with their keys, or all about TLS. HTTP/2 and HTTP/1.1 are offered. Default: clients speak in the
+    /// clear.
+    pub(super) tls: Option<Short<Never, CertificateFile, TlsFile>>,
+    /// The load balancers that begin every connection with a PROXY header (version 1 or 2). Default: none.
+    pub(super) proxy_protocol: Option<ProxyProtocolFile>,
+    /// Sends every request to https: true for port 443, or a port. Default false.
+    pub(super) redirect_https: Option<Written<RedirectPort>>,
+    /// Tells browsers to come by https alone, for so long, such as 365d. Default: they are not told.
+    pub(super) hsts: Option<Short<LongTime, Never, HstsFile>>,
+}
+
+/// A certificate and its key. Both are read again when they change.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificateFile {
+    /// PEM: the certificate, followed by those that lead to its authority.
+    pub(super) cert: Written<PathBuf>,
+    /// PEM: its private key, not encrypted.
+    pub(super) key: Written<PathBuf>,
+}
+
+/// All about TLS.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsFile {
+    /// By the host that a client asks for, exactly, then by wildcard; the first for all others.
+    pub(super) certificates: Option<Short<Never, CertificateFile, Never>>,
+    /// PEM: the authorities that client certificates are believed from. Default: clients are not asked for any.
+    pub(super) client_ca: Option<Written<PathBuf>>,
+    /// Whether clients must show a certificate: required or optional. Default required, with client_ca.
+    pub(super) client_auth: Option<Written<ClientAuthMode>>,
+    /// The oldest version that is spoken: 1.2 or 1.3. Default 1.2.
+    pub(super) min_version: Option<Written<TlsVersion>>,
+}
+
+/// Load balancers that say who connected to them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocolFile {
+    /// Their networks or addresses, one or a list. They must send the header; others must not.
+    pub(super) from: Option<List<IpNet>>,
+}
+
+/// HTTP Strict Transport Security (RFC 6797).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HstsFile {
+    /// How long browsers remember it, such as 365d; 0s makes them forget.
+    pub(super) max_age: Written<LongTime>,
+    /// Whether it holds for all hosts below, too. Default false.
+    pub(super) include_subdomains: Option<Written<bool>>,
+    /// Whether browsers may ship with it. Default false; it is hard to take back.
+    pub(super) preload: Option<Written<bool>>,
 }
 
 /// Proxies in front.
@@ -120,7 +171,7 @@ pub(super) struct CookieFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClientTimeoutsFile {
-    /// From the connection accepted to its protocol known. Default 10s.
+    /// From the connection accepted to the first byte of its first request, PROXY header and TLS included. Default 10s.
     pub(super) handshake: Option<Written<Duration>>,
     /// From a request's first byte to its complete head. Default 10s.
     pub(super) head: Option<Written<Duration>>,
@@ -144,6 +195,12 @@ pub(super) struct ClientLimitsFile {
     pub(super) uri: Option<Written<Bytes>>,
     /// Streams at once on an HTTP/2 connection. Default 100.
     pub(super) h2_streams: Option<Written<Count>>,
+    /// Client connections at once. Default: three eighths of the process's file descriptors.
+    pub(super) connections: Option<Written<Count>>,
+    /// Client connections at once from one address, or one /64 of IPv6; trusted proxies apart. Default: unlimited.
+    pub(super) connections_per_address: Option<Written<Count>>,
+    /// Requests on one connection, then it is ended in good order. Default: unlimited.
+    pub(super) requests_per_connection: Option<Written<Count>>,
 }
 
 /// A service: one application behind the proxy, in two variants.

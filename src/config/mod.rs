@@ -8,11 +8,12 @@
 //!
 //! YAML's anchors, aliases and merge keys are refused, as are duplicate keys: a file that decides where
 //! traffic goes should say each thing once, where one looks for it, and a small file cannot become a large
-//! one. Nothing is looked up in the network, and nothing is opened but secrets.
+//! one. Nothing is looked up in the network, and nothing is opened but secrets and certificates.
 //!
 //! Plans of rollouts are read the same way, from the file or from one of their own ([`Planner`]).
 
 mod file;
+mod listen;
 mod meant;
 mod outside;
 mod plan;
@@ -69,8 +70,8 @@ pub fn load(path: &Path, flags: &Overrides) -> Result<Config, ConfigError> {
     parse(&text, &name, base, flags)
 }
 
-/// Reads `text`. `name` is what errors call it, `base` where its relative paths start. Only secrets are
-/// opened.
+/// Reads `text`. `name` is what errors call it, `base` where its relative paths start. Only secrets and
+/// certificates are opened.
 ///
 /// # Errors
 ///
@@ -81,7 +82,7 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
     }
     let mut file: ConfigFile = yaml::read(text, name)?;
     let mut findings = Findings::default();
-    let proxy = process::proxy(&mut findings, &mut file, flags);
+    let proxy = process::proxy(&mut findings, &mut file, base, flags);
     let telemetry = process::telemetry(&mut findings, &file, base, flags, &proxy.listen);
     let admin = process::admin(&mut findings, &file, base, flags);
     let state = process::state(&mut findings, &file, base, flags);

@@ -1,20 +1,20 @@
 //! From the file to what the process as a whole needs: listeners, sockets, deadlines.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{
-    AccessLogFile, ClientLimitsFile, ClientTimeoutsFile, ConfigFile, CookieFile, ListenFile,
-    TrustedProxiesFile,
+    AccessLogFile, ClientLimitsFile, ClientTimeoutsFile, ConfigFile, CookieFile, TrustedProxiesFile,
 };
+use super::listen::{collide, listen};
 use super::problem::{Findings, below};
-use super::scalar::{Bytes, Count, ListenAddress, LogMode, Scalar, TelemetryAddress};
+use super::scalar::{Bytes, Count, LogMode, Scalar, TelemetryAddress};
 use super::secret::read_secret;
 use super::units::{show_bytes, show_duration};
-use super::written::{Never, Short, Written};
+use super::written::{Short, Written};
 use super::{AdminSettings, CookieSettings, Overrides, TelemetrySettings};
 use crate::proxy::{
     ClientLimits, ClientTimeouts, ForwardedHeader, Grace, LiveSettings, ProxySettings, TrustedProxies,
@@ -22,7 +22,6 @@ use crate::proxy::{
 use crate::telemetry::{AccessLogSettings, AccessLogTarget, AccessLogWrite};
 use crate::traffic::{Key, Keys, Weight};
 
-const LISTEN: &str = ":8080";
 const STATE: &str = "/var/lib/tidegate";
 /// Below a user's home, by the XDG Base Directory Specification.
 const STATE_AT_HOME: &str = ".local/state";
@@ -37,10 +36,16 @@ const URI_BYTES: RangeInclusive<u64> = 256..=65_534;
 const FIELDS_MAX: u32 = 32_768;
 const COOKIE_KEY_BYTES_MIN: usize = 32;
 
-pub(super) fn proxy(findings: &mut Findings, file: &mut ConfigFile, flags: &Overrides) -> ProxySettings {
+pub(super) fn proxy(
+    findings: &mut Findings,
+    file: &mut ConfigFile,
+    base: &Path,
+    flags: &Overrides,
+) -> ProxySettings {
     let timeouts = file.timeouts.take().unwrap_or_default();
+    let (listen, listeners) = listen(findings, file.listen.take(), base, flags);
     ProxySettings {
-        listen: listen(findings, file.listen.take(), flags),
+        listen,
         threads: threads(findings, file.threads.as_ref(), flags),
         drain: findings.read_or("timeouts", "drain", timeouts.drain.as_ref(), DRAIN),
         live: LiveSettings {
@@ -48,6 +53,7 @@ pub(super) fn proxy(findings: &mut Findings, file: &mut ConfigFile, flags: &Over
             grace: Grace(findings.read_or("timeouts", "grace", timeouts.grace.as_ref(), Grace::default().0)),
             timeouts: client_timeouts(findings, &timeouts),
             limits: client_limits(findings, &file.limits.take().unwrap_or_default()),
+            listeners,
         },
     }
 }
@@ -131,86 +137,8 @@ pub(super) fn cookie(findings: &mut Findings, file: Option<CookieFile>, base: &P
     CookieSettings { keys: keys.next().map(|signing| Keys::new(signing, keys.collect())) }
 }
 
-fn flag<T: Scalar>(findings: &mut Findings, name: &str, text: &str) -> Option<T> {
+pub(super) fn flag<T: Scalar>(findings: &mut Findings, name: &str, text: &str) -> Option<T> {
     T::read(text).map_err(|why| findings.wrong_flag(name, text, why)).ok()
-}
-
-fn listen(
-    findings: &mut Findings,
-    file: Option<Short<ListenAddress, ListenFile, Never>>,
-    flags: &Overrides,
-) -> Vec<SocketAddr> {
-    let configured = listen_in_file(findings, file);
-    if flags.listen.is_empty() {
-        return configured;
-    }
-    let mut addresses = Vec::new();
-    for text in &flags.listen {
-        let Some(ListenAddress(address)) = flag(findings, "--listen", text) else { continue };
-        if addresses.iter().any(|other| collide(*other, address)) {
-            findings.wrong_flag("--listen", text, "is listened on already; leave it out");
-        }
-        addresses.push(address);
-    }
-    addresses
-}
-
-fn listen_in_file(
-    findings: &mut Findings,
-    file: Option<Short<ListenAddress, ListenFile, Never>>,
-) -> Vec<SocketAddr> {
-    let listeners = match file {
-        None => vec![("listen".to_owned(), Short::One(Written::new(LISTEN.to_owned(), 0)))],
-        Some(Short::One(address)) => vec![("listen".to_owned(), Short::One(address))],
-        Some(Short::List(listeners, line)) => {
-            if listeners.is_empty() {
-                let why = "there is no address to listen on; add one or remove listen";
-                findings.wrong_at("listen", Some("[]"), line, why);
-            }
-            let named = |(at, listener)| (format!("listen[{at}]"), listener);
-            listeners.into_iter().enumerate().map(named).collect()
-        }
-        Some(Short::Mapping(never, _)) => match never {},
-    };
-    let mut seen: Vec<(SocketAddr, u64)> = Vec::new();
-    for (place, listener) in listeners {
-        let (place, written) = match listener {
-            Short::One(written) => (place, written),
-            Short::Mapping(long, _) => {
-                if let Some(tls) = long.tls {
-                    let why = "TLS is not supported yet; terminate it in front, and name that proxy in \
-                               trusted_proxies";
-                    findings.wrong_at(&below(&place, "tls"), None, tls.referenced.line(), why);
-                }
-                (below(&place, "address"), long.address)
-            }
-            Short::List(_, line) => {
-                findings.wrong_at(&place, Some("[]"), line, "a single address is expected here");
-                continue;
-            }
-        };
-        let Some(ListenAddress(address)) = findings.read(&place, &written) else { continue };
-        if let Some((other, line)) = seen.iter().find(|(other, _)| collide(*other, address)) {
-            findings.wrong(
-                &place,
-                &written,
-                format!("is listened on already (line {line}, {other}); leave one out"),
-            );
-        }
-        seen.push((address, written.line));
-    }
-    seen.into_iter().map(|(address, _)| address).collect()
-}
-
-/// Whether two listeners would fight for a port. Port 0 is a new port each time.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let (ours, theirs) = (a.ip().to_canonical(), b.ip().to_canonical());
-    a.port() != 0 && a.port() == b.port() && (covers(ours, theirs) || covers(theirs, ours))
-}
-
-/// `[::]` takes IPv4 connections as well.
-fn covers(a: IpAddr, b: IpAddr) -> bool {
-    a == b || a.is_unspecified() && (a.is_ipv6() || b.is_ipv4())
 }
 
 fn threads(findings: &mut Findings, file: Option<&Written<Count>>, flags: &Overrides) -> NonZeroUsize {
@@ -306,11 +234,33 @@ fn client_limits(findings: &mut Findings, file: &ClientLimitsFile) -> ClientLimi
         findings.wrong("limits.fields", written, format!("no request is read with more than {FIELDS_MAX}"));
     }
     let streams = Count(default.h2_streams_max);
+    let count = |findings: &mut Findings, key: &str, written: &Option<Written<Count>>| {
+        let Count(count) = findings.read(&below("limits", key), written.as_ref()?)?;
+        Some(count)
+    };
+    let connections_max = count(findings, "connections", &file.connections);
+    let connections_per_address_max =
+        count(findings, "connections_per_address", &file.connections_per_address);
+    if let (Some(all), Some(each), Some(written)) =
+        (connections_max, connections_per_address_max, &file.connections_per_address)
+        && each > all
+    {
+        let why =
+            format!("one address cannot have more than all together ({all}); lower it, or leave it out");
+        findings.wrong("limits.connections_per_address", written, why);
+    }
     ClientLimits {
         head_bytes_max: usize::try_from(head).unwrap_or(usize::MAX),
         fields_max: fields as usize,
         uri_bytes_max: usize::try_from(uri).unwrap_or(usize::MAX),
         h2_streams_max: findings.read_or("limits", "h2_streams", file.h2_streams.as_ref(), streams).0,
+        connections_max,
+        connections_per_address_max,
+        requests_per_connection_max: count(
+            findings,
+            "requests_per_connection",
+            &file.requests_per_connection,
+        ),
     }
 }
 

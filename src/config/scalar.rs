@@ -11,7 +11,7 @@ use schemars::{Schema, json_schema};
 use super::meant::{did_you_mean, listed};
 use super::units;
 use crate::hooks::AlertAction;
-use crate::proxy::ForwardedHeader;
+use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::{GuardMode, OnFail, OnInconclusive};
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
@@ -135,6 +135,63 @@ impl Scalar for ListenAddress {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": ":[0-9]+$", "examples": [":8080", "127.0.0.1:8080"] })
+    }
+}
+
+/// A time that may be years.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongTime(pub(super) Duration);
+
+impl Scalar for LongTime {
+    fn read(text: &str) -> Result<Self, String> {
+        units::long_time(text).map(Self)
+    }
+
+    fn schema() -> Schema {
+        Duration::schema()
+    }
+}
+
+/// Where https is spoken, if requests are sent there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RedirectPort(pub(super) Option<u16>);
+
+impl Scalar for RedirectPort {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "true" => Ok(Self(Some(443))),
+            "false" => Ok(Self(None)),
+            _ => match text.parse() {
+                Ok(0) | Err(_) => Err(format!("{text:?} is neither true nor a port from 1 to 65535")),
+                Ok(port) => Ok(Self(Some(port))),
+            },
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "integer", "minimum": 1, "maximum": 65535 }] })
+    }
+}
+
+/// Whether clients must show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientAuthMode {
+    Required,
+    Optional,
+}
+
+impl Scalar for TlsVersion {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "1.2" => Ok(Self::Tls12),
+            "1.3" => Ok(Self::Tls13),
+            "1.0" | "1.1" | "1" => Err("is not spoken any more (RFC 8996); write 1.2 or 1.3".to_owned()),
+            _ => Err("is neither 1.2 nor 1.3".to_owned()),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": ["1.2", "1.3", 1.2, 1.3] })
     }
 }
 
@@ -333,6 +390,7 @@ words! {
     Otherwise: "cookie" => Self::Cookie, "request" => Self::Request, "stable" => Self::Stable;
     WhenUnhealthy: "spill" => Self::Spill, "fail" => Self::Fail;
     ForwardedHeader: "x-forwarded-for" => Self::XForwardedFor, "forwarded" => Self::Forwarded;
+    ClientAuthMode: "required" => Self::Required, "optional" => Self::Optional;
     Fact: "variant" => Self::Variant, "visitor" => Self::Visitor;
     LogMode: "off" => Self::Off, "sampled" => Self::Sampled, "all" => Self::All;
     GuardMode: "rollback" => Self::Rollback, "notify" => Self::Notify, "off" => Self::Off;

@@ -9,6 +9,15 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A time as people write it: `300ms`, `2s`, `5m`, `1h` or `7d`, a whole number and its unit, at most a year. The
 /// error says what to write instead.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    time_within(text, YEAR, "a year")
+}
+
+/// As [`parse_duration`], of at most ten years.
+pub(super) fn long_time(text: &str) -> Result<Duration, String> {
+    time_within(text, YEAR * 10, "ten years")
+}
+
+fn time_within(text: &str, most: Duration, in_words: &str) -> Result<Duration, String> {
     let (number, unit) = split(text).ok_or_else(|| {
         format!("{text:?} is not a time; write a whole number and its unit, such as 300ms or 5s")
     })?;
@@ -26,8 +35,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|number| number.checked_mul(millis))
         .map(Duration::from_millis)
-        .filter(|time| *time <= YEAR)
-        .ok_or_else(|| format!("{text} is longer than a year"))
+        .filter(|time| *time <= most)
+        .ok_or_else(|| format!("{text} is longer than {in_words}"))
 }
 
 /// `512B`, `64KiB`, `10MiB` or `1GiB`, in bytes.

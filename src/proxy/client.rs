@@ -15,15 +15,23 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-use super::LiveSettings;
 use super::exchange::Attention;
+use super::opening::Secured;
+use super::wire::Wire;
 use super::worker::Worker;
+use super::{ListenerSettings, LiveSettings};
 use crate::clock;
+use crate::telemetry::ConnectionRefusal;
 
 /// Until a request says which service it is for, a client that does not read its answer is given so long.
 const BODY_IDLE: Duration = Duration::from_secs(60);
+
+/// So many requests may be taken back at once; more of them, if they are most of all, are a flood (CVE-2023-44487): each
+/// costs an endpoint work, and the client nothing.
+const TAKEN_BACK_MAX: u32 = 100;
+/// Who waits so long for an answer has reason to give up.
+const PATIENT: Duration = Duration::from_secs(1);
 
 /// One client connection.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ pub(super) struct Client {
     pub(super) peer_text: HeaderValue,
     /// Whether the peer's word about the client counts.
     pub(super) is_trusted: bool,
+    /// What TLS has shown; `None` for one who speaks in the clear.
+    pub(super) secured: Option<Secured>,
     pub(super) attention: Rc<Attention>,
     /// How long the client may take over a piece of a body; as the service of its latest request says.
     pub(super) body_idle: Cell<Duration>,
@@ -42,7 +52,12 @@ pub(super) struct Client {
     ends_with_reset: Cell<bool>,
     /// For the executor: the stream whose handler was made last.
     pub(super) stream: RefCell<Option<Rc<Attention>>>,
+    listener: usize,
     open: Cell<u32>,
+    /// Requests so far.
+    begun: Cell<u32>,
+    /// Requests that were taken back before anybody could have answered them.
+    taken_back: Cell<u32>,
     has_begun: Cell<bool>,
     /// Whether bytes without an open request may be anything else than the next one's head: HTTP/2 keeps itself
     /// alive and opens its windows between requests, too.
@@ -62,9 +77,23 @@ pub(super) enum Deadline {
     Blocked,
 }
 
+/// How a client came.
+pub(super) struct Coming {
+    /// By which of the addresses.
+    pub(super) listener: usize,
+    pub(super) peer: IpAddr,
+    pub(super) accepted: Instant,
+    pub(super) secured: Option<Secured>,
+}
+
 impl Client {
-    pub(super) fn new(worker: Rc<Worker>, live: Arc<LiveSettings>, peer: IpAddr, now: Instant) -> Self {
-        let peer = peer.to_canonical();
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        live: Arc<LiveSettings>,
+        attention: Rc<Attention>,
+        coming: Coming,
+    ) -> Self {
+        let peer = coming.peer.to_canonical();
         let peer_text = HeaderValue::try_from(peer.to_string());
         Self {
             is_trusted: live.trusted_proxies.trusts(peer),
@@ -72,16 +101,30 @@ impl Client {
             worker,
             live,
             peer,
-            attention: Rc::default(),
+            secured: coming.secured,
+            attention,
             body_idle: Cell::new(BODY_IDLE),
             ends_with_reset: Cell::new(false),
             stream: RefCell::default(),
+            listener: coming.listener,
             open: Cell::new(0),
+            begun: Cell::new(0),
+            taken_back: Cell::new(0),
             has_begun: Cell::new(false),
             is_chatty: Cell::new(false),
-            since: Cell::new(now),
+            since: Cell::new(coming.accepted),
             blocked: Cell::new(None),
         }
+    }
+
+    /// How the address it came by is served.
+    pub(super) fn listener(&self) -> &ListenerSettings {
+        self.live.listener(self.listener)
+    }
+
+    /// Whether it has had as many answers as a connection may have.
+    pub(super) fn is_worn(&self) -> bool {
+        self.live.limits.requests_per_connection_max.is_some_and(|most| self.begun.get() >= most)
     }
 
     /// The next deadline, if the client is the one to move.
@@ -96,6 +139,8 @@ impl Client {
         let since = self.since.get();
         Some(if self.has_begun.get() {
             (since + timeouts.head, Deadline::Head)
+        } else if self.begun.get() == 0 {
+            (since + timeouts.handshake, Deadline::Idle)
         } else {
             (since + timeouts.keep_alive_idle, Deadline::Idle)
         })
@@ -112,12 +157,51 @@ impl Client {
         self.since.set(now);
     }
 
+    /// A request was taken back so long after it came, without an answer. Ends the connection when that is all it does.
+    fn takes_back(&self, waited: Duration) {
+        if waited >= PATIENT {
+            return;
+        }
+        let taken_back = self.taken_back.get().saturating_add(1);
+        self.taken_back.set(taken_back);
+        if taken_back >= TAKEN_BACK_MAX && taken_back > self.begun.get() / 2 && !self.attention.is_ended() {
+            self.worker.tally.connection_refused(ConnectionRefusal::Resets);
+            self.attention.end();
+        }
+    }
+
     /// A complete request head has arrived.
     pub(super) fn begin(self: &Rc<Self>, is_http1: bool) -> Turn {
         self.open.set(self.open.get() + 1);
+        self.begun.set(self.begun.get().saturating_add(1));
         self.has_begun.set(false);
         self.is_chatty.set(!is_http1);
         Turn(self.clone())
+    }
+}
+
+/// A request that has no answer yet; dropped before it has one, it was taken back.
+pub(super) struct Unanswered {
+    client: Rc<Client>,
+    arrived: Instant,
+    is_answered: bool,
+}
+
+impl Unanswered {
+    pub(super) fn new(client: &Rc<Client>, arrived: Instant) -> Self {
+        Self { client: client.clone(), arrived, is_answered: false }
+    }
+
+    pub(super) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.client.takes_back(clock::now().saturating_duration_since(self.arrived));
+        }
     }
 }
 
@@ -142,28 +226,37 @@ impl Drop for Turn {
     }
 }
 
-/// The client's socket, with the bytes read before the protocol was known in front.
+/// The client's socket, as hyper uses it: it notes what the deadlines look at.
 #[derive(Debug)]
 pub(super) struct ClientSocket {
-    stream: TcpStream,
-    first: Vec<u8>,
+    wire: Wire,
     client: Rc<Client>,
 }
 
 impl ClientSocket {
-    pub(super) fn new(stream: TcpStream, first: Vec<u8>, client: Rc<Client>) -> Self {
-        Self { stream, first, client }
+    pub(super) fn new(wire: Wire, client: Rc<Client>) -> Self {
+        Self { wire, client }
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub(super) fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+
+    /// Since when the client has not taken what is written for it.
+    fn note(&self, is_taken: bool) {
+        let blocked = &self.client.blocked;
+        if is_taken {
+            blocked.set(None);
+        } else if blocked.get().is_none() {
+            blocked.set(Some(clock::now()));
+        }
     }
 }
 
 impl Drop for ClientSocket {
     fn drop(&mut self) {
         if self.client.ends_with_reset.get() {
-            drop(self.stream.set_zero_linger());
+            drop(self.wire.stream().set_zero_linger());
         }
     }
 }
@@ -174,20 +267,9 @@ impl AsyncRead for ClientSocket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let me = &mut *self;
-        if !me.first.is_empty() {
-            let count = me.first.len().min(buf.remaining());
-            buf.put_slice(&me.first[..count]);
-            me.first.drain(..count);
-            if me.first.is_empty() {
-                me.first = Vec::new();
-            }
-            me.client.has_begun.set(me.client.open.get() == 0);
-            return Poll::Ready(Ok(()));
-        }
         let before = buf.filled().len();
-        let read = Pin::new(&mut me.stream).poll_read(cx, buf);
-        let client = &me.client;
+        let read = Pin::new(&mut self.wire).poll_read(cx, buf);
+        let client = &self.client;
         if buf.filled().len() > before && client.waits_for_a_head() {
             client.has_begun.set(true);
             client.since.set(clock::now());
@@ -198,21 +280,19 @@ impl AsyncRead for ClientSocket {
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        let blocked = &self.client.blocked;
-        match written {
-            Poll::Ready(_) => blocked.set(None),
-            Poll::Pending if blocked.get().is_none() => blocked.set(Some(clock::now())),
-            Poll::Pending => {}
-        }
+        let written = Pin::new(&mut self.wire).poll_write(cx, bytes);
+        self.note(written.is_ready());
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // TLS takes a record before the socket does, so only here it shows that nobody reads.
+        let flushed = Pin::new(&mut self.wire).poll_flush(cx);
+        self.note(flushed.is_ready());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

@@ -1,11 +1,10 @@
 //! A client's connection from its first byte to its last.
 //!
-//! The first bytes say whether the client speaks HTTP/2 with prior knowledge (RFC 9113 §3.3) or HTTP/1; then
-//! hyper takes over. All deadlines toward the client share one timer that is set anew only when it fires,
+//! What it begins with is a matter of its own (see [`super::opening`]); then hyper takes over. All deadlines toward the client share one timer that is set anew only when it fires,
 //! or when an earlier deadline comes into view.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,16 +17,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::client::{Client, ClientSocket, Deadline};
+use super::client::{Client, ClientSocket, Coming, Deadline};
 use super::exchange::Attention;
+use super::guests::Seat;
 use super::handler::handle;
+use super::opening::{Opened, open, too_slow};
 use super::worker::Worker;
 use crate::clock;
 
-/// RFC 9113 §3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Read at once while the protocol is not known: most requests fit.
-const FIRST_BYTES: usize = 2048;
 /// hyper's buffers per HTTP/1 connection; also how much of a response may wait for a slow client.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How much of each HTTP/2 stream's request body may wait for its endpoint, and of all of them.
@@ -38,23 +35,36 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PENDING_RESETS_MAX: usize = 20;
 const ERROR_RESETS_MAX: usize = 128;
 
-const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
-    cache-control: no-store\r\ncontent-length: 36\r\nconnection: close\r\n\r\n\
-    the request did not arrive in time.\n";
+/// A connection as it was accepted.
+pub(super) struct Accepted {
+    /// By which of the addresses.
+    pub(super) listener: usize,
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) at: Instant,
+    pub(super) seat: Seat,
+}
 
 /// Serves a connection to its end. It counts from now on, before it is first polled.
-pub(super) fn serve(client: Rc<Client>, stream: TcpStream, accepted: Instant) -> impl Future<Output = ()> {
-    let presence = Presence::of(&client);
+pub(super) fn serve(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
+    let attention = Rc::<Attention>::default();
+    let presence = Presence::of(&worker, &attention);
     async move {
         let _presence = presence;
-        let mut timer = Box::pin(sleep_until(accepted + client.live.timeouts.handshake));
-        if let Some((first, is_http2)) = first_bytes(&client, &stream, timer.as_mut()).await {
-            let socket = ClientSocket::new(stream, first, client.clone());
-            if is_http2 {
-                serve_http2(client, socket, timer.as_mut()).await;
-            } else {
-                serve_http1(client, socket, timer.as_mut()).await;
-            }
+        let Accepted { listener, stream, peer, at, seat } = accepted;
+        let _seat = seat;
+        let live = worker.live();
+        let mut timer = Box::pin(sleep_until(at + live.timeouts.handshake));
+        let opened = open(&worker, &live, listener, stream, peer, timer.as_mut()).await;
+        let Some(Opened { wire, peer, is_http2, secured, seat }) = opened else { return };
+        let _address_seat = seat;
+        let coming = Coming { listener, peer, accepted: at, secured };
+        let client = Rc::new(Client::new(worker, live, attention, coming));
+        let socket = ClientSocket::new(wire, client.clone());
+        if is_http2 {
+            serve_http2(client, socket, timer.as_mut()).await;
+        } else {
+            serve_http1(client, socket, timer.as_mut()).await;
         }
     }
 }
@@ -66,11 +76,10 @@ struct Presence {
 }
 
 impl Presence {
-    fn of(client: &Client) -> Self {
-        let worker = client.worker.clone();
-        let number = worker.clients.join(client.attention.clone());
+    fn of(worker: &Rc<Worker>, attention: &Rc<Attention>) -> Self {
+        let number = worker.clients.join(attention.clone());
         worker.tally.connection_opened();
-        Self { worker, number }
+        Self { worker: worker.clone(), number }
     }
 }
 
@@ -83,47 +92,6 @@ impl Drop for Presence {
 
 fn sleep_until(at: Instant) -> Sleep {
     tokio::time::sleep_until(at.into())
-}
-
-/// Reads until it is known what the client speaks: the bytes, and whether it is HTTP/2.
-async fn first_bytes(
-    client: &Client,
-    stream: &TcpStream,
-    mut timer: Pin<&mut Sleep>,
-) -> Option<(Vec<u8>, bool)> {
-    let mut first = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            ready = stream.readable() => ready.ok()?,
-            () = timer.as_mut() => {
-                if !first.is_empty() {
-                    too_slow(client, stream);
-                }
-                return None;
-            }
-        }
-        let mut chunk = [0; FIRST_BYTES];
-        match stream.try_read(&mut chunk) {
-            Ok(0) => return None,
-            Ok(count) => first.extend_from_slice(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return None,
-        }
-        if first.starts_with(PREFACE) {
-            return Some((first, true));
-        }
-        if !PREFACE.starts_with(&first) {
-            return Some((first, false));
-        }
-    }
-}
-
-/// Tells a client, as far as its socket takes it, that it was too slow.
-fn too_slow(client: &Client, stream: &TcpStream) {
-    client.worker.tally.unrouted(408);
-    // A client that does not read, either, gets nothing.
-    drop(stream.try_write(SLOW_HEAD));
 }
 
 /// How serving ended.
@@ -156,8 +124,8 @@ async fn serve_http1(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
     match end {
         End::Served(Err(error)) => count_refusal(&client, &error),
         End::Missed(Deadline::Head) => {
-            let socket = connection.into_parts().io.into_inner();
-            too_slow(&client, socket.stream());
+            let mut socket = connection.into_parts().io.into_inner();
+            too_slow(&client.worker, socket.wire());
         }
         End::Served(Ok(())) | End::Missed(Deadline::Idle | Deadline::Blocked) | End::Cut => {}
     }
@@ -216,7 +184,8 @@ async fn drive(
         if client.attention.is_ended() {
             return Poll::Ready(End::Cut);
         }
-        let says_goodbye = client.worker.is_draining.get() && !has_said_goodbye;
+        let leaves = client.worker.is_draining.get() || (is_http2 && client.is_worn());
+        let says_goodbye = leaves && !has_said_goodbye;
         has_said_goodbye |= says_goodbye;
         if let Poll::Ready(result) = connection(cx, says_goodbye) {
             return Poll::Ready(End::Served(result));

@@ -19,6 +19,8 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 pub(super) enum Refusal {
     /// 200: `OPTIONS *` asks about the proxy, not about a service (RFC 9110 §9.3.7).
     Options,
+    /// 308: this listener speaks in the clear, and sends everybody to https.
+    Moved,
     /// 400, with the reason.
     Bad(&'static str),
     /// 404.
@@ -33,6 +35,8 @@ pub(super) enum Refusal {
     BodyTooLarge,
     /// 414.
     UriTooLong,
+    /// 421: the certificate was shown for another host (RFC 9110 §15.5.20).
+    Misdirected,
     /// 431.
     TooManyFields,
     /// 502.
@@ -51,12 +55,14 @@ impl Refusal {
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::Options => StatusCode::OK,
+            Self::Moved => StatusCode::PERMANENT_REDIRECT,
             Self::Bad(_) | Self::BrokenBody => StatusCode::BAD_REQUEST,
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::NoEndpoint | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
@@ -68,6 +74,7 @@ impl Refusal {
     const fn text(self) -> &'static str {
         match self {
             Self::Options => "",
+            Self::Moved => "this service speaks https\n",
             Self::Bad(reason) => reason,
             Self::NoService => "no service for this host and path\n",
             Self::Method => "this method is not forwarded\n",
@@ -75,6 +82,7 @@ impl Refusal {
             Self::BrokenBody => "the request body is broken\n",
             Self::BodyTooLarge => "the request body is too large\n",
             Self::UriTooLong => "the request target is too long\n",
+            Self::Misdirected => "this connection was made for another host\n",
             Self::TooManyFields => "too many header fields\n",
             Self::BadGateway => "the service gave no valid answer\n",
             Self::NoEndpoint => "the service is not available at the moment\n",

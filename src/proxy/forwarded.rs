@@ -23,17 +23,19 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The client behind `peer`.
-    pub(super) fn of(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies, is_trusted: bool) -> Self {
+    /// The client behind the `peer` itself, whose connection speaks https or not. A trusted one that does not say what
+    /// the client speaks has only its own word to go by.
+    pub(super) fn of(peer: Self, headers: &HeaderMap, proxies: &TrustedProxies, is_trusted: bool) -> Self {
         if !is_trusted {
-            return Self { addr: peer, is_https: false };
+            return peer;
         }
+        let is_https =
+            |proto: Option<&str>| proto.map_or(peer.is_https, |proto| proto.eq_ignore_ascii_case("https"));
+        let peer = peer.addr;
         match proxies.header {
             ForwardedHeader::XForwardedFor => Self {
                 addr: client(peer, elements(headers, &X_FORWARDED_FOR).map(parse_addr), proxies),
-                is_https: elements(headers, &X_FORWARDED_PROTO)
-                    .next()
-                    .is_some_and(|proto| proto.eq_ignore_ascii_case("https")),
+                is_https: is_https(elements(headers, &X_FORWARDED_PROTO).next()),
             },
             ForwardedHeader::Forwarded => Self {
                 addr: client(
@@ -42,9 +44,9 @@ impl Origin {
                         .map(|element| parameter(element, "for").and_then(parse_addr)),
                     proxies,
                 ),
-                is_https: elements(headers, &FORWARDED)
-                    .find_map(|element| parameter(element, "proto"))
-                    .is_some_and(|proto| proto.eq_ignore_ascii_case("https")),
+                is_https: is_https(
+                    elements(headers, &FORWARDED).find_map(|element| parameter(element, "proto")),
+                ),
             },
         }
     }
@@ -115,9 +117,19 @@ mod tests {
         for (name, value) in fields {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let peer = peer.parse().unwrap();
-        let origin = Origin::of(peer, &headers, &proxies, proxies.trusts(peer));
-        assert_eq!((origin.addr.to_string().as_str(), origin.is_https), expected, "{fields:?}");
+        let addr = peer.parse().unwrap();
+        let says_https = |is_https| {
+            let origin = Origin::of(Origin { addr, is_https }, &headers, &proxies, proxies.trusts(addr));
+            assert_eq!(origin.addr.to_string(), expected.0, "{fields:?}");
+            origin.is_https
+        };
+        assert_eq!(says_https(false), expected.1, "{fields:?}");
+        let says = fields.iter().any(|(name, value)| match header {
+            ForwardedHeader::XForwardedFor => *name == "x-forwarded-proto",
+            ForwardedHeader::Forwarded => *name == "forwarded" && value.to_lowercase().contains("proto="),
+        });
+        let is_believed = proxies.trusts(addr) && says;
+        assert_eq!(says_https(true), if is_believed { expected.1 } else { true }, "{fields:?} over https");
     }
 
     #[test]

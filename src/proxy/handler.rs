@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::{AnswerBody, RequestBody, RequestBodyError};
-use super::client::{Client, Turn};
+use super::client::{Client, Turn, Unanswered};
 use super::cookies;
 use super::error::Refusal;
 use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience};
@@ -21,9 +21,10 @@ use super::forwarded::Origin;
 use super::headers::{self, Told, X_TIDEGATE_VARIANT};
 use super::judged::Judged;
 use super::note::{Ending, Note};
+use super::redirect::location;
 use super::target::Target;
 use super::visitor::{Decision, Ignored, Means, address_hash, decide};
-use super::worker::{ServiceView, Worker};
+use super::worker::ServiceView;
 use crate::clock;
 use crate::routing::Limits;
 use crate::traffic::{RatchetCookie, VisitorCookie};
@@ -47,6 +48,7 @@ pub(super) async fn handle(
     let is_http1 = request.version() < Version::HTTP_2;
     let turn = client.begin(is_http1);
     let arrived = clock::now();
+    let unanswered = Unanswered::new(&client, arrived);
     let worker = &client.worker;
     let (mut head, body) = request.into_parts();
     let (method, version) = (head.method.clone(), head.version);
@@ -59,7 +61,13 @@ pub(super) async fn handle(
         Err(refusal) => {
             unrouted(&client, &head, &request_id, refusal, arrived);
             let mut answer = refusal.answer(request_id, &method, is_http1, turn);
-            say_goodbye(worker, is_http1, answer.headers_mut());
+            if refusal == Refusal::Moved
+                && let Some(location) = moved(&client, &head)
+            {
+                answer.headers_mut().insert(LOCATION, location);
+            }
+            finish(&client, is_http1, answer.headers_mut());
+            unanswered.answered();
             return Ok(answer);
         }
     };
@@ -89,7 +97,8 @@ pub(super) async fn handle(
         Ok(answered) => pass_on(&client, passage, &view, answered, version, turn),
         Err(refusal) => refuse(passage, refusal, request_id, &method, is_http1, turn),
     };
-    say_goodbye(worker, is_http1, answer.headers_mut());
+    finish(&client, is_http1, answer.headers_mut());
+    unanswered.answered();
     Ok(answer)
 }
 
@@ -106,7 +115,9 @@ fn begin(
         return Err(Refusal::Loop);
     }
     let target = Target::read(head, &client.live.limits)?;
-    let origin = Origin::of(client.peer, &head.headers, &client.live.trusted_proxies, client.is_trusted);
+    let peer = Origin { addr: client.peer, is_https: client.secured.is_some() };
+    let origin = Origin::of(peer, &head.headers, &client.live.trusted_proxies, client.is_trusted);
+    check_listener(client, &target, origin)?;
     worker.table(|table| {
         let service = table.route(target.host.as_ref(), &target.path).ok_or(Refusal::NoService)?;
         let view = worker.view(service);
@@ -247,9 +258,38 @@ fn refuse(
     refusal.answer(request_id, method, is_http1, turn)
 }
 
-/// While draining, every answer over HTTP/1.1 ends its connection; HTTP/2 has GOAWAY for that.
-fn say_goodbye(worker: &Worker, is_http1: bool, headers: &mut HeaderMap) {
-    if is_http1 && worker.is_draining.get() {
+/// What the listener has against a request.
+fn check_listener(client: &Client, target: &Target<'_>, origin: Origin) -> Result<(), Refusal> {
+    let listener = client.listener();
+    if listener.redirect_https.is_some() && !origin.is_https {
+        let has_host = target.host.is_some();
+        return Err(if has_host { Refusal::Moved } else { Refusal::Bad("the request names no host\n") });
+    }
+    // Who has shown a certificate for one name must not be taken for somebody who did for another.
+    if let Some(secured) = &client.secured
+        && listener.asks_for_certificates()
+        && target.host.as_ref().is_none_or(|host| !secured.is_for(host.as_str()))
+    {
+        return Err(Refusal::Misdirected);
+    }
+    Ok(())
+}
+
+/// Where a request is to be sent instead.
+fn moved(client: &Client, head: &Parts) -> Option<HeaderValue> {
+    let target = Target::read(head, &client.live.limits).ok()?;
+    location(&target, head, client.listener().redirect_https?)
+}
+
+/// What every answer gets at last. While draining, and after the last request that a connection may have, an answer over
+/// HTTP/1.1 ends its connection; HTTP/2 has GOAWAY for that.
+fn finish(client: &Client, is_http1: bool, headers: &mut HeaderMap) {
+    if is_http1 && (client.worker.is_draining.get() || client.is_worn()) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(hsts) = &client.listener().hsts
+        && !headers.contains_key(STRICT_TRANSPORT_SECURITY)
+    {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
 }

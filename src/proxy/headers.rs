@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::ForwardedHeader;
 use super::client::Client;
+use super::client_identity::{CLIENT_CERT, X_FORWARDED_CLIENT_CERT};
 use super::cookies;
 use super::forwarded::Origin;
 use crate::routing::ServiceSettings;
@@ -76,13 +77,23 @@ const CLIENT_ADDRESSES: [&str; 15] = [
     "client-ip",
 ];
 
+/// How the names begin under which proxies tell of a client's certificate, `X-Forwarded-Client-Cert` apart.
+const CLIENT_CERTIFICATES: [&str; 5] =
+    ["client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-amzn-mtls-"];
+
+/// To a CGI, `X_Real_IP` and `X-Real-IP` are the same.
+fn alike(name: &str, known: &str) -> bool {
+    name.len() == known.len()
+        && name.bytes().zip(known.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+}
+
 /// Who is behind a request, in any spelling a framework might read: `X_Forwarded_For` is the same to a CGI.
 fn is_forwarding(name: &str) -> bool {
-    let is = |known: &str| {
-        name.len() == known.len()
-            && name.bytes().zip(known.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
-    };
+    let is = |known: &str| alike(name, known);
     is("forwarded")
+        || CLIENT_CERTIFICATES
+            .into_iter()
+            .any(|start| name.get(..start.len()).is_some_and(|found| alike(found, start)))
         || CLIENT_ADDRESSES.into_iter().any(is)
         || name.get(..11).is_some_and(|start| {
             start.bytes().zip("x-forwarded".bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
@@ -180,6 +191,10 @@ pub(super) fn prepare_request(head: &mut Parts, client: &Client, told: &Told<'_>
             || (is_forwarding(name.as_str()) && !is_kept(name, trust))
     });
     let headers = &mut head.headers;
+    if let Some(identity) = client.secured.as_ref().and_then(|secured| secured.identity.as_ref()) {
+        headers.insert(CLIENT_CERT, identity.certificate.clone());
+        headers.insert(X_FORWARDED_CLIENT_CERT, identity.summary.clone());
+    }
     cookies::keep_others(headers);
     keep_te_trailers(headers);
     // HTTP/1.0 knows no 100, so its clients wait for none (RFC 9110 §10.1.1).

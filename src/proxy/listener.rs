@@ -16,10 +16,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::client::Client;
-use super::connection::serve;
+use super::connection::{Accepted, serve};
 use super::worker::Worker;
 use crate::clock;
+use crate::telemetry::ConnectionRefusal;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -83,7 +83,13 @@ fn open(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
 }
 
 /// Accepts connections until `until` is over, then what has already been waiting.
-pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, until: impl Future<Output = ()>) {
+/// `number` says which of the addresses it is.
+pub(super) async fn accept(
+    worker: Rc<Worker>,
+    number: usize,
+    listener: TcpListener,
+    until: impl Future<Output = ()>,
+) {
     let mut until = pin!(until);
     loop {
         let accepted = poll_fn(|cx| {
@@ -95,7 +101,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, until: imp
         .await;
         match accepted {
             None => break,
-            Some(Ok((stream, peer))) => welcome(&worker, stream, peer),
+            Some(Ok((stream, peer))) => welcome(&worker, number, stream, peer),
             Some(Err(error)) if is_only_theirs(&error) => {}
             Some(Err(_)) => tokio::time::sleep(PAUSE).await,
         }
@@ -105,7 +111,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, until: imp
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            welcome(&worker, stream, peer);
+            welcome(&worker, number, stream, peer);
         }
     }
 }
@@ -118,15 +124,16 @@ fn is_only_theirs(error: &io::Error) -> bool {
     )
 }
 
-fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    if !worker.has_room() {
+fn welcome(worker: &Rc<Worker>, number: usize, stream: TcpStream, peer: SocketAddr) {
+    let seat = if worker.has_room() { worker.lobby.guests.take(worker.connections_max()) } else { None };
+    let Some(seat) = seat else {
         // Closed by being dropped: cheaper than an answer, and it may not even have asked yet.
         worker.tally.shed();
+        worker.tally.connection_refused(ConnectionRefusal::Full);
         return;
-    }
+    };
     // Without it answers would only be slower.
     drop(stream.set_nodelay(true));
-    let now = clock::now();
-    let client = Rc::new(Client::new(worker.clone(), worker.live(), peer.ip(), now));
-    tokio::task::spawn_local(serve(client, stream, now));
+    let accepted = Accepted { listener: number, stream, peer: peer.ip(), at: clock::now(), seat };
+    tokio::task::spawn_local(serve(worker.clone(), accepted));
 }

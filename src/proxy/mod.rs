@@ -4,42 +4,55 @@
 //! meets no lock and no other thread. `handler` is the life of a request on one page; the rest are its steps:
 //!
 //! ```text
-//!  listener → connection → handler ─┬─ target     what is asked for, or why it is refused
-//!                                   ├─ visitor    who asks, and which variant he gets
-//!                                   ├─ headers    what goes on and what stops here
-//!                                   ├─ forward    to an endpoint, again if that is safe (retry)
-//!                                   └─ exchange   one request, one outcome
+//!  listener → opening → connection    PROXY header, TLS, the protocol; then hyper
+//!                           │
+//!                        handler ─┬─ target     what is asked for, or why it is refused
+//!                                 ├─ visitor    who asks, and which variant he gets
+//!                                 ├─ headers    what goes on and what stops here
+//!                                 ├─ forward    to an endpoint, again if that is safe (retry)
+//!                                 └─ exchange   one request, one outcome
 //! ```
 
 mod body;
+mod certificate;
 mod client;
+mod client_identity;
 mod connection;
 mod cookies;
 mod error;
 mod exchange;
 mod forward;
 mod forwarded;
+mod guests;
 mod handler;
 mod headers;
 mod judged;
 mod listener;
 mod note;
+mod opening;
+mod proxy_header;
+mod redirect;
 mod registry;
 mod retry;
 mod room;
 mod server;
 mod settings;
 mod target;
+mod tls;
 mod visitor;
+mod wire;
 mod worker;
 
+pub use certificate::{Authorities, Certificate, CertificateError, CertificateFiles};
 pub use cookies::CookieNames;
 pub use forwarded::{Origin, masked};
 pub use listener::BindError;
 pub use server::{Proxy, Shared, StartError};
 pub use settings::{
-    ClientLimits, ClientTimeouts, ForwardedHeader, Grace, LiveSettings, ProxySettings, TrustedProxies,
+    ClientLimits, ClientTimeouts, ForwardedHeader, Grace, ListenerSettings, LiveSettings, ProxySettings,
+    TrustedProxies,
 };
+pub use tls::{ClientAuth, TlsError, TlsSettings, TlsVersion};
 pub use visitor::{Decision, Ignored, Means, decide};
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 
 use super::listener::{BindError, accept, bind};
 use super::room::Room;
-use super::worker::Worker;
+use super::worker::{Lobby, Worker};
 use super::{LiveSettings, ProxySettings};
 use crate::clock;
 use crate::routing::Table;
@@ -97,13 +97,14 @@ impl Proxy {
                 of_thread.push(socket);
             }
         }
+        let lobby = Lobby::new();
         let (phase, told) = watch::channel(Phase::Serving);
         let (count_down, alive) = watch::channel(count);
         let count_down = Arc::new(count_down);
         let process = getrandom::u64().unwrap_or_else(|_| clock::wall().as_millis());
         let mut threads = Vec::with_capacity(count);
         for (index, listeners) in listeners.into_iter().enumerate() {
-            let (shared, told, drain) = (shared.clone(), told.clone(), settings.drain);
+            let (shared, lobby, told, drain) = (shared.clone(), lobby.clone(), told.clone(), settings.drain);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -114,7 +115,15 @@ impl Proxy {
                 .spawn(move || {
                     let _last_words = last_words;
                     let local = LocalSet::new();
-                    local.block_on(&runtime, work(index, process, room, shared, listeners, told, drain));
+                    local.block_on(
+                        &runtime,
+                        work(
+                            Worker::new(index, process, room, lobby, shared, clock::wall()),
+                            listeners,
+                            told,
+                            drain,
+                        ),
+                    );
                     // What is still open ends here, and is counted as it ends.
                     drop(local);
                 })
@@ -181,25 +190,17 @@ async fn reached(mut told: watch::Receiver<Phase>, phase: Phase) {
 }
 
 /// One thread's life.
-async fn work(
-    index: usize,
-    process: u64,
-    room: Room,
-    shared: Shared,
-    listeners: Vec<StdListener>,
-    told: watch::Receiver<Phase>,
-    drain: Duration,
-) {
-    let worker = Rc::new(Worker::new(index, process, room, shared, clock::wall()));
+async fn work(worker: Worker, listeners: Vec<StdListener>, told: watch::Receiver<Phase>, drain: Duration) {
+    let worker = Rc::new(worker);
     worker.beat(clock::now(), clock::wall());
     let accepting = Rc::new(Cell::new(0usize));
-    for listener in listeners {
+    for (number, listener) in listeners.into_iter().enumerate() {
         // A listener that cannot be registered leaves its port to the other threads.
         let Ok(listener) = TcpListener::from_std(listener) else { continue };
         let (worker, told, accepting) = (worker.clone(), told.clone(), accepting.clone());
         accepting.set(accepting.get() + 1);
         tokio::task::spawn_local(async move {
-            accept(worker, listener, reached(told, Phase::Draining)).await;
+            accept(worker, number, listener, reached(told, Phase::Draining)).await;
             accepting.set(accepting.get() - 1);
         });
     }

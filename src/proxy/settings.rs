@@ -2,11 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
+
+use http::HeaderValue;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::TlsSettings;
 
 /// What is fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,66 @@ pub struct LiveSettings {
     pub limits: ClientLimits,
     /// How long open streams of a killed variant may go on.
     pub grace: Grace,
+    /// How each address of [`ProxySettings::listen`] is served, in the same order; plainly where there is none.
+    pub listeners: Vec<ListenerSettings>,
+}
+
+impl LiveSettings {
+    /// How the address with this number is served.
+    pub fn listener(&self, number: usize) -> &ListenerSettings {
+        static PLAIN: ListenerSettings = ListenerSettings::plain();
+        self.listeners.get(number).unwrap_or(&PLAIN)
+    }
+
+    /// The listeners brought into the order of the addresses that are listened on, which need not be those of
+    /// the file any more: what is not in the file is served as it was.
+    pub fn arrange(&mut self, in_file: &[SocketAddr], listened_on: &[SocketAddr], before: &Self) {
+        let mut new: Vec<_> = in_file
+            .iter()
+            .enumerate()
+            .map(|(number, address)| (*address, self.listener(number).clone()))
+            .collect();
+        self.listeners = listened_on
+            .iter()
+            .enumerate()
+            .map(|(number, address)| match new.iter().position(|(other, _)| other == address) {
+                Some(at) => new.remove(at).1,
+                None => before.listener(number).clone(),
+            })
+            .collect();
+    }
+}
+
+/// How clients of one address are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// TLS; without it clients speak in the clear.
+    pub tls: Option<Arc<TlsSettings>>,
+    /// The load balancers that begin every connection with a PROXY header. Others must not, and are served as they
+    /// come: health checks and people on the inside need not pretend.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Requests are sent to https on this port (308).
+    pub redirect_https: Option<u16>,
+    /// `Strict-Transport-Security` (RFC 6797) of responses that have none of their own.
+    pub hsts: Option<HeaderValue>,
+}
+
+impl ListenerSettings {
+    /// Everybody is served in the clear.
+    pub const fn plain() -> Self {
+        Self { tls: None, proxy_protocol: Vec::new(), redirect_https: None, hsts: None }
+    }
+
+    /// Whether this peer has to begin with a PROXY header.
+    pub(super) fn expects_header(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.proxy_protocol.iter().any(|net| net.contains(&peer))
+    }
+
+    /// Whether clients of this address are told apart by certificates.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some())
+    }
 }
 
 /// How long open streams (tunnels, server-sent events, long bodies) of the losing variant may go on after a
@@ -76,7 +141,7 @@ pub enum ForwardedHeader {
 /// Deadlines toward clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTimeouts {
-    /// From the connection accepted to the protocol known; default 10 s.
+    /// From the connection accepted to the first request's first byte: PROXY header, TLS, the protocol; default 10 s.
     pub handshake: Duration,
     /// From a request's first byte to its complete head; default 10 s.
     pub head: Duration,
@@ -105,10 +170,60 @@ pub struct ClientLimits {
     pub uri_bytes_max: usize,
     /// Streams at once on an HTTP/2 connection; default 100.
     pub h2_streams_max: u32,
+    /// Client connections at once; by default as many as there are descriptors for.
+    pub connections_max: Option<u32>,
+    /// Client connections at once from one address, or one /64 of IPv6, trusted proxies apart. No limit by default:
+    /// a company or a content network comes from few addresses, and who that is only the operator knows.
+    pub connections_per_address_max: Option<u32>,
+    /// Requests on one connection; the last answer ends it. Default no limit.
+    pub requests_per_connection_max: Option<u32>,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
-        Self { head_bytes_max: 32 * 1024, fields_max: 100, uri_bytes_max: 8 * 1024, h2_streams_max: 100 }
+        Self {
+            head_bytes_max: 32 * 1024,
+            fields_max: 100,
+            uri_bytes_max: 8 * 1024,
+            h2_streams_max: 100,
+            connections_max: None,
+            connections_per_address_max: None,
+            requests_per_connection_max: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_keep_to_their_addresses_whatever_the_file_says_now() {
+        let to = |port| ListenerSettings { redirect_https: Some(port), ..ListenerSettings::plain() };
+        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let live = |ports: &[u16]| LiveSettings {
+            listeners: ports.iter().map(|port| to(*port)).collect(),
+            ..LiveSettings::default()
+        };
+        #[track_caller]
+        fn check(
+            mut new: LiveSettings,
+            old: &LiveSettings,
+            file: &[SocketAddr],
+            ours: &[SocketAddr],
+            expected: &[u16],
+        ) {
+            new.arrange(file, ours, old);
+            let ports: Vec<_> = new.listeners.iter().filter_map(|listener| listener.redirect_https).collect();
+            assert_eq!(ports, expected);
+        }
+        let (a, b, any) = (address("1.1.1.1:1"), address("1.1.1.1:2"), address("127.0.0.1:0"));
+        let old = live(&[1, 2]);
+        check(live(&[3, 4]), &old, &[a, b], &[a, b], &[3, 4]);
+        check(live(&[4, 3]), &old, &[b, a], &[a, b], &[3, 4]);
+        check(live(&[3]), &old, &[a], &[a, b], &[3, 2]);
+        check(live(&[3, 4]), &old, &[any, b], &[a, b], &[1, 4]);
+        check(live(&[3, 4]), &old, &[any, any], &[any, any], &[3, 4]);
+        check(live(&[]), &old, &[], &[a, b], &[1, 2]);
     }
 }

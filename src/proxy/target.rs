@@ -27,6 +27,7 @@ impl<'r> Target<'r> {
     /// Reads and checks a request's head.
     pub(super) fn read(head: &'r Parts, limits: &ClientLimits) -> Result<Self, Refusal> {
         check_framing(head)?;
+        check_values(head)?;
         if head.headers.len() > limits.fields_max {
             return Err(Refusal::TooManyFields);
         }
@@ -51,8 +52,15 @@ impl<'r> Target<'r> {
     }
 }
 
-/// RFC 9112 §6: hyper has refused differing lengths and chunked as not the last coding; we take chunked alone.
+/// RFC 9112 §6: hyper has refused differing lengths and chunked as not the last coding; we take chunked alone. Of HTTP/2,
+/// it also takes lengths that are no numbers.
 fn check_framing(head: &Parts) -> Result<(), Refusal> {
+    let is_number = |value: &http::HeaderValue| {
+        !value.is_empty() && value.len() < 20 && value.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    if !head.headers.get_all(CONTENT_LENGTH).iter().all(is_number) {
+        return Err(Refusal::Bad("the length is no number\n"));
+    }
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     if head.version != Version::HTTP_11
@@ -63,6 +71,20 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
     }
     if head.headers.contains_key(CONTENT_LENGTH) {
         return Err(Refusal::Bad("the request has two lengths\n"));
+    }
+    Ok(())
+}
+
+/// RFC 9113 §8.2.1: blanks around a value are malformed; the `h2` crate takes them. HTTP/1 has them trimmed.
+fn check_values(head: &Parts) -> Result<(), Refusal> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if head.version == Version::HTTP_2
+        && head.headers.values().any(|value| {
+            let bytes = value.as_bytes();
+            is_blank(bytes.first()) || is_blank(bytes.last())
+        })
+    {
+        return Err(Refusal::Bad("a field value has blanks around it\n"));
     }
     Ok(())
 }

@@ -11,15 +11,18 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use http::HeaderValue;
+use rustls::ServerConfig;
 
 use super::Shared;
 use super::body::RequestBody;
 use super::cookies::CookieNames;
 use super::exchange::{Attention, Exchange};
+use super::guests::Guests;
 use super::headers;
 use super::registry::Registry;
 use super::room::Room;
 use super::settings::LiveSettings;
+use super::tls::{Tickets, TlsSettings};
 use crate::clock::Timestamp;
 use crate::routing::{Service, Table};
 use crate::telemetry::{AccessLogHandle, ServiceSlot, ServiceTally, WorkerTally};
@@ -45,7 +48,10 @@ pub(super) struct Worker {
     pub(super) is_draining: Cell<bool>,
     /// What requests that have passed here bear in `CDN-Loop`.
     pub(super) passed: HeaderValue,
+    /// What all threads share of those who come in.
+    pub(super) lobby: Arc<Lobby>,
     clients_max: usize,
+    acceptors: RefCell<Vec<Option<Acceptor>>>,
     newest_keys: Arc<ArcSwap<Keys>>,
     live: Arc<ArcSwap<LiveSettings>>,
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -54,6 +60,25 @@ pub(super) struct Worker {
     wall: Cell<Timestamp>,
     beaten: Cell<u64>,
     patience: Cell<Duration>,
+}
+
+/// What all threads share of those who come in: asked when one comes, never for a request.
+#[derive(Debug)]
+pub(super) struct Lobby {
+    pub(super) guests: Arc<Guests>,
+    pub(super) tickets: Tickets,
+}
+
+impl Lobby {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { guests: Guests::new(), tickets: Tickets::default() })
+    }
+}
+
+/// rustls' form of a listener's settings.
+struct Acceptor {
+    settings: Arc<TlsSettings>,
+    config: Arc<ServerConfig>,
 }
 
 /// A service at one moment, as this thread's requests use it.
@@ -66,7 +91,14 @@ pub(super) struct ServiceView {
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, process: u64, room: Room, shared: Shared, now: Timestamp) -> Self {
+    pub(super) fn new(
+        index: usize,
+        process: u64,
+        room: Room,
+        lobby: Arc<Lobby>,
+        shared: Shared,
+        now: Timestamp,
+    ) -> Self {
         let random = match shared.seed {
             Some(seed) => fastrand::Rng::with_seed(seed.wrapping_add(index as u64)),
             None => fastrand::Rng::with_seed(getrandom::u64().unwrap_or(now.as_millis())),
@@ -81,7 +113,9 @@ impl Worker {
             clients: Registry::new(),
             is_draining: Cell::new(false),
             passed: headers::passed_by(process),
+            lobby,
             clients_max: room.clients,
+            acceptors: RefCell::default(),
             live: shared.live,
             table: RefCell::new(Cache::new(shared.table)),
             views: RefCell::default(),
@@ -95,6 +129,27 @@ impl Worker {
     /// The settings in force for a new connection.
     pub(super) fn live(&self) -> Arc<LiveSettings> {
         self.live.load_full()
+    }
+
+    /// How many clients may be connected, on all threads together.
+    pub(super) fn connections_max(&self) -> Option<u32> {
+        self.live.load().limits.connections_max
+    }
+
+    /// What TLS on this listener needs. `None` if rustls refuses it, although it took it when it was checked.
+    pub(super) fn tls(&self, listener: usize, settings: &Arc<TlsSettings>) -> Option<Arc<ServerConfig>> {
+        let mut acceptors = self.acceptors.borrow_mut();
+        if let Some(Some(acceptor)) = acceptors.get(listener)
+            && Arc::ptr_eq(&acceptor.settings, settings)
+        {
+            return Some(acceptor.config.clone());
+        }
+        let config = settings.serve(&self.lobby.tickets).ok()?;
+        if acceptors.len() <= listener {
+            acceptors.resize_with(listener + 1, || None);
+        }
+        acceptors[listener] = Some(Acceptor { settings: settings.clone(), config: config.clone() });
+        Some(config)
     }
 
     /// Whether one more client may connect.

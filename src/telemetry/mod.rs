@@ -21,10 +21,10 @@ pub use access_log::{
 };
 pub use control_metrics::ControlMetrics;
 pub use histogram::{Histogram, HistogramSnapshot};
-pub use page::{EndpointFacts, Facts, RolloutFacts, ServiceFacts, VariantFacts};
+pub use page::{CertificateFacts, EndpointFacts, Facts, RolloutFacts, ServiceFacts, VariantFacts};
 pub use tally::{
-    CodeLabel, Failure, Judged, MethodLabel, Outcome, ProcessCounts, ServiceSlot, ServiceTally, Tallies,
-    Totals, Trialled, UpstreamError, VariantCounts, WorkerTally,
+    CodeLabel, ConnectionRefusal, Failure, Judged, MethodLabel, Outcome, ProcessCounts, ServiceSlot,
+    ServiceTally, Tallies, Totals, Trialled, UpstreamError, VariantCounts, WorkerTally,
 };
 pub use trial::{
     FailureNote, Gauge, RecentFailure, Remembered, SLOW_LIMITS, STALL_MIN, StratumLook, TrialLook, Trials,

@@ -114,6 +114,16 @@ pub const CONNECTIONS_ACCEPTED: Metric =
     counter("tidegate_connections_accepted_total", "Client connections accepted.");
 /// no labels
 pub const CONNECTIONS_OPEN: Metric = gauge("tidegate_connections_open", "Client connections open now.");
+/// `{reason}`
+pub const CONNECTIONS_REFUSED: Metric = counter(
+    "tidegate_connections_refused_total",
+    "Client connections that were turned away or ended for what they did, by reason.",
+);
+/// `{listener, name}`
+pub const CERTIFICATE_EXPIRY: Metric = gauge(
+    "tidegate_certificate_expiry_timestamp_seconds",
+    "When a certificate in use expires, in seconds since 1970.",
+);
 /// `{code}`
 pub const UNROUTED: Metric =
     counter("tidegate_unrouted_requests_total", "Requests answered here because they reached no service.");
@@ -130,6 +140,9 @@ pub const OVERRIDES_REFUSED: Metric =
 pub const ACCESS_LOG_DROPPED: Metric =
     counter("tidegate_access_log_dropped_total", "Access log lines that were not written.");
 
+/// `{result}`: ok or error
+pub const CERTIFICATE_RELOADS: Metric =
+    counter("tidegate_certificate_reloads_total", "Certificate files that changed and were read again.");
 /// `{kind}`: shift, kill, arm, …
 pub const COMMITS: Metric = counter("tidegate_commits_total", "Changes that were put into force.");
 /// `{result}`: ok or error
@@ -148,8 +161,8 @@ pub const ADMIN_REQUESTS: Metric =
     counter("tidegate_admin_requests_total", "Requests to the admin socket by status code.");
 
 /// What control counts through the `metrics` macros; everything else is rendered from the tally.
-pub const CONTROL: [Metric; 6] =
-    [COMMITS, SAVES, SAVE_DURATION, AUDIT_DROPPED, HEALTH_CHECKS, ADMIN_REQUESTS];
+pub const CONTROL: [Metric; 7] =
+    [COMMITS, SAVES, SAVE_DURATION, AUDIT_DROPPED, HEALTH_CHECKS, ADMIN_REQUESTS, CERTIFICATE_RELOADS];
 
 impl Kind {
     /// The word after `# TYPE`.

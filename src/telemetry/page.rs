@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::histogram::HistogramSnapshot;
 use super::names::{self, Metric};
-use super::tally::{IGNORED_COOKIES, ServiceSlot, Tallies, VariantCounts};
+use super::tally::{ConnectionRefusal, IGNORED_COOKIES, ServiceSlot, Tallies, VariantCounts};
 use crate::traffic::{Cause, PerVariant, Reason, Role, Variant, Weight};
 
 /// The bounds of every histogram on the page in seconds, as written; each is an exact edge of ours.
@@ -45,6 +45,19 @@ pub struct Facts {
     pub access_log_dropped: u64,
     /// Every service in force.
     pub services: Vec<ServiceFacts>,
+    /// Every certificate in use.
+    pub certificates: Vec<CertificateFacts>,
+}
+
+/// A certificate, as the page describes it.
+#[derive(Clone, Debug)]
+pub struct CertificateFacts {
+    /// Where it is shown.
+    pub listener: String,
+    /// What it is for.
+    pub name: String,
+    /// When it expires, in seconds since 1970-01-01 UTC.
+    pub expires: u64,
 }
 
 /// A service, as the page describes it.
@@ -293,14 +306,23 @@ impl Families {
         let mut build = Family::new(names::BUILD_INFO);
         build.put(format_args!("version=\"{}\"", Escaped(env!("CARGO_PKG_VERSION"))), 1);
         let mut unrouted = Family::new(names::UNROUTED);
-        for (code, count) in counts.unrouted {
+        for (code, count) in &counts.unrouted {
             unrouted.put(format_args!("code=\"{code}\""), count);
         }
         let mut cookies = Family::new(names::COOKIES_IGNORED);
         for ((_, reason), count) in IGNORED_COOKIES.iter().zip(counts.cookies_ignored) {
             cookies.put(format_args!("reason=\"{reason}\""), count);
         }
-        self.process.extend([build, unrouted, cookies]);
+        let mut refused = Family::new(names::CONNECTIONS_REFUSED);
+        for why in ConnectionRefusal::ALL {
+            refused.put(format_args!("reason=\"{}\"", why.as_str()), counts.refused(why));
+        }
+        let mut expiry = Family::new(names::CERTIFICATE_EXPIRY);
+        for CertificateFacts { listener, name, expires } in &facts.certificates {
+            let labels = format_args!("listener=\"{}\",name=\"{}\"", Escaped(listener), Escaped(name));
+            expiry.put(labels, *expires);
+        }
+        self.process.extend([build, unrouted, cookies, refused, expiry]);
     }
 
     fn page(self) -> String {
@@ -432,10 +454,17 @@ mod tests {
             state_unsaved: true,
             access_log_dropped: 7,
             services: vec![service("shop", 0), service("idle", 1)],
+            certificates: vec![CertificateFacts {
+                listener: "0.0.0.0:443".to_owned(),
+                name: "*.shop.example".to_owned(),
+                expires: 1_800_000_000,
+            }],
         };
         let page = render(&tallies, &facts);
         for line in [
             "# TYPE tidegate_requests_total counter",
+            r#"tidegate_connections_refused_total{reason="tls"} 0"#,
+            r#"tidegate_certificate_expiry_timestamp_seconds{listener="0.0.0.0:443",name="*.shop.example"} 1800000000"#,
             "# TYPE tidegate_upstream_ttfb_seconds histogram",
             r#"tidegate_requests_total{service="shop",variant="green",code="200",method="GET"} 100"#,
             r#"tidegate_requests_total{service="shop",variant="green",code="502",method="OTHER"} 1"#,

@@ -44,21 +44,28 @@ impl Answer {
     }
 }
 
+/// Both ways of a connection.
+pub(super) trait Duplex: Read + Write {}
+
+impl<T: Read + Write> Duplex for T {}
+
 /// A connection to the proxy.
 pub(super) struct Session {
-    stream: TcpStream,
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Duplex>>,
 }
 
 impl Session {
     pub(super) fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+        Self::over(dial(address))
+    }
+
+    /// Over whatever leads to the proxy.
+    pub(super) fn over(stream: impl Duplex + 'static) -> Self {
+        Self { reader: BufReader::new(Box::new(stream)) }
     }
 
     pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
     pub(super) fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
@@ -123,6 +130,13 @@ impl Session {
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset && rest.is_empty(),
         }
     }
+}
+
+/// A connection that does not wait for ever.
+pub(super) fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
 }
 
 /// A GET with these header lines, on a connection of its own.

@@ -10,12 +10,14 @@ use arc_swap::ArcSwap;
 
 use super::Origin;
 use crate::proxy::room::Room;
-use crate::proxy::{LiveSettings, Proxy, ProxySettings, Shared};
+use crate::proxy::{ListenerSettings, LiveSettings, Proxy, ProxySettings, Shared};
 use crate::routing::{
     Cut, Group, HostPattern, Matcher, Member, PathPrefix, Publisher, Route, Secret, Service, ServiceSettings,
     SuccessRule, Table, TesterOverride, UserKey,
 };
-use crate::telemetry::{AccessLog, AccessLogSettings, ServiceSlot, Tallies, VariantCounts};
+use crate::telemetry::{
+    AccessLog, AccessLogSettings, ConnectionRefusal, ServiceSlot, Tallies, VariantCounts,
+};
 use crate::traffic::{Cause, Key, Keys, PerVariant, Split, Variant, Weight};
 use crate::upstream::{Endpoint, EndpointSpec, Health};
 
@@ -96,6 +98,15 @@ impl Builder {
         self.with(|gate| gate.live.trusted_proxies.from = vec!["127.0.0.0/8".parse().unwrap()])
     }
 
+    /// How its one address is served.
+    pub(super) fn listener(self, change: impl FnOnce(&mut ListenerSettings)) -> Self {
+        self.with(|gate| {
+            let mut listener = ListenerSettings::plain();
+            change(&mut listener);
+            gate.live.listeners = vec![listener];
+        })
+    }
+
     pub(super) fn endpoints(mut self, variant: Variant, all: &[(SocketAddr, Health)]) -> Self {
         self.endpoints[variant] = all.to_vec();
         self
@@ -139,9 +150,10 @@ impl Builder {
         let routes = others.iter().map(|other| other.settings.routes.as_slice());
         let matcher = Matcher::new(std::iter::once(service.settings.routes.as_slice()).chain(routes));
         let matcher = Arc::new(matcher.unwrap());
+        let live = Arc::new(ArcSwap::from_pointee(self.live.clone()));
         let shared = Shared {
             table: publisher.reader(),
-            live: Arc::new(ArcSwap::from_pointee(self.live.clone())),
+            live: live.clone(),
             keys: Arc::new(ArcSwap::from_pointee(keys.clone())),
             tallies: tallies.clone(),
             access_log: log.handle(),
@@ -155,6 +167,7 @@ impl Builder {
         };
         let gate = Gate {
             publisher,
+            live,
             tallies,
             keys,
             matcher,
@@ -201,6 +214,7 @@ pub(super) struct Gate {
     pub(super) proxy: Proxy,
     pub(super) keys: Keys,
     pub(super) tallies: Arc<Tallies>,
+    pub(super) live: Arc<ArcSwap<LiveSettings>>,
     publisher: Publisher,
     matcher: Arc<Matcher>,
     service: Service,
@@ -228,6 +242,11 @@ impl Gate {
             access_log: self.log.as_ref().unwrap().handle(),
             seed: None,
         }
+    }
+
+    /// How many connections were refused for this reason.
+    pub(super) fn refused(&self, why: ConnectionRefusal) -> u64 {
+        self.tallies.process().refused(why)
     }
 
     /// Publishes the service after a change to how it started.

@@ -1,20 +1,28 @@
 //! Stories over real sockets: a proxy, origins that do exactly what a test says, and clients that look at
 //! every byte.
 
+mod authority;
 mod client;
 mod deadlines;
 mod endings;
 mod faults;
 mod forwarding;
+mod frames;
 mod gate;
 mod http2;
+mod http2_fields;
+mod http2_floods;
+mod limits;
 mod origin;
+mod proxy_protocol;
 mod refusals;
 mod room;
+mod tls;
 mod trial;
 mod visitors;
 mod wire;
 
-use client::{Answer, Session, get, request};
+use authority::Authority;
+use client::{Answer, Session, dial, get, request};
 use gate::{Gate, gate};
 use origin::{Origin, answer, origin};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::histogram::HistogramSnapshot;
-use super::labels::{CodeLabel, MethodLabel, UpstreamError};
+use super::labels::{CodeLabel, ConnectionRefusal, MethodLabel, UpstreamError};
 use crate::traffic::Reason;
 
 /// Everything counted for one variant of one service since the process started.
@@ -123,4 +123,13 @@ pub struct ProcessCounts {
     pub cookies_ignored: [u64; 3],
     /// Testers' overrides that were not believed.
     pub overrides_refused: u64,
+    /// Client connections that we ended, in the order of [`ConnectionRefusal::ALL`].
+    pub connections_refused: [u64; ConnectionRefusal::ALL.len()],
+}
+
+impl ProcessCounts {
+    /// How many client connections we ended for this reason.
+    pub const fn refused(&self, why: ConnectionRefusal) -> u64 {
+        self.connections_refused[why as usize]
+    }
 }

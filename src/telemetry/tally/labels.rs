@@ -62,6 +62,51 @@ impl fmt::Display for UpstreamError {
     }
 }
 
+/// Why we ended a client's connection: before its first request, or for what it did with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionRefusal {
+    /// As many are open as there may be.
+    Full,
+    /// As many are open from its address as there may be.
+    AddressFull,
+    /// A PROXY header that is missing, malformed, or from somebody who may not send one.
+    ProxyHeader,
+    /// TLS did not come about: no common version, a certificate that is missing or not believed.
+    Tls,
+    /// It spoke in the clear where TLS is spoken.
+    Plaintext,
+    /// It took too long over its beginning.
+    Slow,
+    /// It asked for more than it waited for: most of its HTTP/2 streams were reset before they were answered.
+    Resets,
+}
+
+impl ConnectionRefusal {
+    /// All of them, in the order of a connection's life.
+    pub const ALL: [Self; 7] = [
+        Self::Full,
+        Self::AddressFull,
+        Self::ProxyHeader,
+        Self::Tls,
+        Self::Plaintext,
+        Self::Slow,
+        Self::Resets,
+    ];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::AddressFull => "address_full",
+            Self::ProxyHeader => "proxy_header",
+            Self::Tls => "tls",
+            Self::Plaintext => "plaintext",
+            Self::Slow => "slow",
+            Self::Resets => "resets",
+        }
+    }
+}
+
 /// Why a request counts as a failure of its variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

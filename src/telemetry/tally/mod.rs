@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use counts::{ProcessCounts, Totals, VariantCounts};
 pub(super) use labels::IGNORED_COOKIES;
-pub use labels::{CodeLabel, Failure, MethodLabel, UpstreamError};
+pub use labels::{CodeLabel, ConnectionRefusal, Failure, MethodLabel, UpstreamError};
 pub use shard::{Judged, Outcome, ServiceTally, Trialled};
 
 use tokio::sync::Notify;
@@ -134,6 +134,9 @@ impl Tallies {
             lane.unrouted.each(|code, count| *sum.unrouted.entry(code).or_default() += count);
             sum.shed += lane.shed.read();
             sum.overrides_refused += lane.overrides_refused.read();
+            for (sum, count) in sum.connections_refused.iter_mut().zip(&lane.connections_refused) {
+                *sum += count.read();
+            }
             for (sum, count) in sum.cookies_ignored.iter_mut().zip(&lane.cookies_ignored) {
                 *sum += count.read();
             }
@@ -224,6 +227,11 @@ impl WorkerTally {
         self.lane.connections_closed.increment();
     }
 
+    /// We ended a client's connection.
+    pub fn connection_refused(&self, why: ConnectionRefusal) {
+        self.lane.connections_refused[why as usize].increment();
+    }
+
     /// We answered a request that reached no service.
     pub fn unrouted(&self, code: u16) {
         self.lane.unrouted.record(CodeLabel::of(code));
@@ -256,6 +264,7 @@ struct Lane {
     shed: Counter,
     cookies_ignored: [Counter; IGNORED_COOKIES.len()],
     overrides_refused: Counter,
+    connections_refused: [Counter; ConnectionRefusal::ALL.len()],
     shards: Shards,
 }
 
