@@ -86,6 +86,13 @@ impl Placing {
         })
     }
 
+    /// As [`Placing::new`], where each unit was given to the candidate with the chance `share`, between 0 and 1, by
+    /// itself. Then each event was, too, whatever the others did: it needs no counts of units, and a tick may be as
+    /// short as it likes.
+    pub(super) fn drawn(share: f64, events: (f64, f64)) -> Option<Self> {
+        (share > 0.0 && share < 1.0).then_some(Self { share, candidate: events.0, stable: events.1 })
+    }
+
     /// Adds to each part's growth what this placing is worth to it; `tolerated` is λ0, `spread` at least 1.
     pub(super) fn grow(&self, growth: &mut [f64], tolerated: f64, times: &[f64], spread: f64) {
         let events = self.candidate + self.stable;

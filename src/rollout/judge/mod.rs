@@ -3,7 +3,11 @@
 //! Ordinary tests that are looked at every second fire by chance; these may be looked at as often as one likes. Each
 //! gate is a mixture of bets ([`mixture`]) on which variant an event fell on, given how the traffic of that very
 //! tick was split. It needs only that within a tick an event is as likely to fall on a request of either variant,
-//! so outages, time of day and changing weights cancel out.
+//! so outages, time of day and changing weights cancel out. Where each request was drawn by itself the chance of the
+//! draw stands for the split when failures are placed: it is exact in a tick of any length, and a tick that five
+//! failures in a row cut short has hardly any other requests. It holds for failures alone. An answer that is late is no
+//! event yet, so a candidate that is merely slow would seem to lack successes, and to be short of failures as well:
+//! what bets on successes, and the permission, go by who was seen.
 //!
 //! - *errors*: failures that fall on the candidate too often, and (what matters at high weights, where stable has few
 //!   requests) successes that fall on stable too often. During the warm-up of a stage only the boldest bets are
@@ -364,8 +368,21 @@ impl Judge {
             errors.candidate.events = errors.candidate.events.min(most as u64);
             errors
         };
-        let mut errors = growth(lists, failures, gate.ratio.max(at_least), &WORSE, spread);
-        let mut worse = growth(lists, failures, at_least, &WORSE, spread);
+        let placings = lists.iter().zip(Stratum::ALL).filter_map(|(stratum, kind)| {
+            let counts = failures(stratum);
+            match evidence.drawn.filter(|_| kind == Stratum::Draw) {
+                Some(share) => {
+                    let PerRole { stable, candidate } = counts.map(|_, count| numbers(count).1);
+                    Placing::drawn(share, (candidate, stable))
+                }
+                None => placing(counts),
+            }
+        });
+        let (mut errors, mut worse) = ([0.0; WORSE.len()], [0.0; WORSE.len()]);
+        for placing in placings {
+            placing.grow(&mut errors, gate.ratio.max(at_least), &WORSE, spread);
+            placing.grow(&mut worse, at_least, &WORSE, spread);
+        }
         if !is_warm {
             errors.iter_mut().chain(&mut worse).enumerate().for_each(|(at, growth)| {
                 if at % WORSE.len() < BOLD {
@@ -390,8 +407,7 @@ impl Judge {
         if is_warm {
             let tolerated = permission::tolerated(stage);
             for stratum in lists {
-                let (own, others) = (numbers(stratum.errors.candidate), numbers(stratum.errors.stable));
-                if let Some(placing) = Placing::new((own.0, others.0), (own.1, others.1)) {
+                if let Some(placing) = placing(stratum.errors) {
                     self.permission.compare(&placing, tolerated, spread);
                 }
             }
@@ -507,6 +523,12 @@ fn sum(strata: &[StratumEvidence], of: impl Fn(&StratumEvidence) -> Count) -> (f
     strata.iter().map(|stratum| numbers(of(stratum))).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
 }
 
+/// Where the events fell, given on which units they could.
+fn placing(counts: PerRole<Count>) -> Option<Placing> {
+    let PerRole { stable, candidate } = counts.map(|_, count| numbers(count));
+    Placing::new((candidate.0, stable.0), (candidate.1, stable.1))
+}
+
 /// How the stakes on `times` grow, over all strata in their order.
 fn growth<const N: usize>(
     strata: &[StratumEvidence],
@@ -517,8 +539,7 @@ fn growth<const N: usize>(
 ) -> [f64; N] {
     let mut growth = [0.0; N];
     for stratum in strata {
-        let PerRole { stable, candidate } = of(stratum).map(|_, count| numbers(count));
-        if let Some(placing) = Placing::new((candidate.0, stable.0), (candidate.1, stable.1)) {
+        if let Some(placing) = placing(of(stratum)) {
             placing.grow(&mut growth, tolerated, times, spread);
         }
     }
