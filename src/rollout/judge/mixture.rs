@@ -21,7 +21,7 @@ pub(super) const WORSE: [f64; 7] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0];
 pub(super) const FEWER: [f64; 5] = [0.8, 0.65, 0.5, 0.3, 0.1];
 /// The same, for successes of a candidate that hardly works at all, and for the failures that it then has.
 pub(super) const BROKEN: [f64; 3] = [0.5, 0.2, 0.05];
-pub(super) const BREAKING: [f64; 3] = [3.0, 5.0, 10.0];
+pub(super) const BREAKING: [f64; 3] = [3.0, 5.0, 20.0];
 /// How many times the limit a share may be.
 pub(super) const ABOVE: [f64; 6] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0];
 /// How many times the floor a share may be that is below it.

@@ -3,11 +3,7 @@
 //! Ordinary tests that are looked at every second fire by chance; these may be looked at as often as one likes. Each
 //! gate is a mixture of bets ([`mixture`]) on which variant an event fell on, given how the traffic of that very
 //! tick was split. It needs only that within a tick an event is as likely to fall on a request of either variant,
-//! so outages, time of day and changing weights cancel out. Where each request was drawn by itself the chance of the
-//! draw stands for the split when failures are placed: it is exact in a tick of any length, and a tick that five
-//! failures in a row cut short has hardly any other requests. It holds for failures alone. An answer that is late is no
-//! event yet, so a candidate that is merely slow would seem to lack successes, and to be short of failures as well:
-//! what bets on successes, and the permission, go by who was seen.
+//! so outages, time of day and changing weights cancel out.
 //!
 //! - *errors*: failures that fall on the candidate too often, and (what matters at high weights, where stable has few
 //!   requests) successes that fall on stable too often. During the warm-up of a stage only the boldest bets are
@@ -66,8 +62,15 @@ const EVENTS_MIN: u64 = 6;
 const AT_START: f64 = 0.2;
 const WITH_STAGES: f64 = 0.15;
 const FOR_EVER: f64 = 0.65;
+/// So many times as much of what bets on successes is placed at the start and with stages, and less for ever.
+const EARLY: f64 = 2.0;
 /// The part of the errors gate that bets on successes and failures together. Both factors win nothing on average
 /// whatever the other does, because requests fail one by one, so their product does not either.
+///
+/// Where each request was drawn by itself, the chance of the draw stands for the split in the bet on failures. It is exact in
+/// a tick of any length, while one that five failures in a row cut short has hardly any other requests. Not so in the bet
+/// on successes: an answer that is late is no event yet, and a candidate that is merely slow must not seem to lack them.
+/// And not in the other bets: failures of one client come together, and a split that counts them doubts them.
 const ON_SUCCESSES: f64 = 0.2;
 /// A candidate that succeeds less than this many times as often as stable is broken, whatever ratio of failures is
 /// tolerated; also during the warm-up.
@@ -322,10 +325,12 @@ impl Judge {
         let part = if warmup_s > 0.0 { (elapsed_s / (elapsed_s + warmup_s)).max(AT_ONCE) } else { 1.0 };
         let now = self.due * part;
         self.due -= now;
-        let stake = now + FOR_EVER * (placed(now_s / 3600.0) - placed(self.seen_s / 3600.0));
+        let endless = placed(now_s / 3600.0) - placed(self.seen_s / 3600.0);
+        let stake = now + FOR_EVER * endless;
+        // Early stake is what shuts a dead candidate. This one needs little later: it is the quickest of all then.
+        self.broken.add(EARLY * now + (1.0 - EARLY * (AT_START + WITH_STAGES)) * endless);
         let single = [
             &mut self.errors,
-            &mut self.broken,
             &mut self.worse,
             &mut self.client_errors,
             &mut self.business,
@@ -368,21 +373,8 @@ impl Judge {
             errors.candidate.events = errors.candidate.events.min(most as u64);
             errors
         };
-        let placings = lists.iter().zip(Stratum::ALL).filter_map(|(stratum, kind)| {
-            let counts = failures(stratum);
-            match evidence.drawn.filter(|_| kind == Stratum::Draw) {
-                Some(share) => {
-                    let PerRole { stable, candidate } = counts.map(|_, count| numbers(count).1);
-                    Placing::drawn(share, (candidate, stable))
-                }
-                None => placing(counts),
-            }
-        });
-        let (mut errors, mut worse) = ([0.0; WORSE.len()], [0.0; WORSE.len()]);
-        for placing in placings {
-            placing.grow(&mut errors, gate.ratio.max(at_least), &WORSE, spread);
-            placing.grow(&mut worse, at_least, &WORSE, spread);
-        }
+        let mut errors = growth(lists, failures, gate.ratio.max(at_least), &WORSE, spread);
+        let mut worse = growth(lists, failures, at_least, &WORSE, spread);
         if !is_warm {
             errors.iter_mut().chain(&mut worse).enumerate().for_each(|(at, growth)| {
                 if at % WORSE.len() < BOLD {
@@ -393,8 +385,19 @@ impl Judge {
         self.errors.grow(&errors);
         self.worse.grow(&worse);
         let mut broken = growth(lists, |s| rest(s.errors), BROKEN_BELOW, &BROKEN, spread);
-        let breaking = growth(lists, failures, gate.ratio.max(at_least), &BREAKING, spread);
-        broken.iter_mut().zip(breaking).for_each(|(growth, more)| *growth += more);
+        for (stratum, kind) in lists.iter().zip(Stratum::ALL) {
+            let counts = failures(stratum);
+            let placing = match evidence.drawn.filter(|_| kind == Stratum::Draw) {
+                Some(share) => {
+                    let PerRole { stable, candidate } = counts.map(|_, count| numbers(count).1);
+                    Placing::drawn(share, (candidate, stable))
+                }
+                None => placing(counts),
+            };
+            if let Some(placing) = placing {
+                placing.grow(&mut broken, gate.ratio.max(at_least), &BREAKING, spread);
+            }
+        }
         self.broken.grow(&broken);
 
         let candidate = sum(lists, |s| s.errors.candidate);
