@@ -26,7 +26,7 @@ use self::wire::Call;
 use super::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, KillRequest, OverrideAnswer,
     OverrideRequest, ReloadRequest, Reloaded, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping,
-    WaitQuery,
+    UpgradeRequest, Upgraded, WaitQuery,
 };
 use super::socket;
 
@@ -35,6 +35,10 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Added to what the server was told to wait, so that its own answer comes first.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Added to the time in which a new process has to be ready: for the last words of the old one, the start of the new
+/// one, and both ways back.
+const UPGRADE_GRACE: Duration = Duration::from_secs(40);
 
 /// What a change depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -223,6 +227,17 @@ impl Client {
     /// As of every call: see [`ClientError`].
     pub fn stop(&self, request: &StopRequest) -> Result<Stopping, ClientError> {
         self.call(post("/v1/stop", request)?)
+    }
+
+    /// `POST /v1/upgrade`: returns once the new process serves. The deadline is the request's own, and what the new
+    /// process and the disk may take after that.
+    ///
+    /// # Errors
+    /// As of every call: see [`ClientError`].
+    pub fn upgrade(&self, request: &UpgradeRequest) -> Result<Upgraded, ClientError> {
+        let server = Duration::from_millis(request.timeout_ms.unwrap_or(30_000));
+        let body = self.exchange(post("/v1/upgrade", request)?, server.saturating_add(UPGRADE_GRACE))?;
+        serde_json::from_slice(&body).map_err(|source| not_understood(&self.socket, source))
     }
 
     /// Returns once nobody listens on the socket any more, looking ten times a second.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::running::Source;
+use super::supervisor::Supervisor;
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded};
 use crate::config::{self, Config, ConfigError, Planner};
 use crate::control::{Control, Who};
@@ -26,6 +27,7 @@ pub(super) struct Reloader {
     pub(super) planner: Arc<ArcSwap<Planner>>,
     pub(super) hooks: Arc<ArcSwap<HookSettings>>,
     pub(super) source: Option<Source>,
+    pub(super) supervisor: Arc<Supervisor>,
     pub(super) fixed: Fixed,
     pub(super) drift: Mutex<Vec<String>>,
     pub(super) turns: Turns,
@@ -42,6 +44,16 @@ pub(super) struct Turns {
 impl Reloader {
     pub(super) async fn reload(&self, request: ReloadRequest, who: Who) -> Result<Reloaded, Problem> {
         let _turn = self.turns.whole.lock().await;
+        if request.dry_run {
+            return self.reload_in_turn(request, who).await;
+        }
+        self.supervisor.reloads();
+        let reloaded = self.reload_in_turn(request, who).await;
+        self.supervisor.has_reloaded();
+        reloaded
+    }
+
+    async fn reload_in_turn(&self, request: ReloadRequest, who: Who) -> Result<Reloaded, Problem> {
         let config = self.read().await?;
         let waits = self.fixed.waiting(&Fixed::of(
             &config.proxy,

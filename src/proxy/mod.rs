@@ -29,6 +29,7 @@ mod retry;
 mod room;
 mod server;
 mod settings;
+mod sockets;
 mod target;
 mod visitor;
 mod worker;
@@ -40,6 +41,7 @@ pub use server::{Proxy, Shared, StartError};
 pub use settings::{
     ClientLimits, ClientTimeouts, ForwardedHeader, Grace, LiveSettings, ProxySettings, TrustedProxies,
 };
+pub use sockets::{Place, Sockets};
 pub use visitor::{Decision, Ignored, Means, decide};
 
 #[cfg(test)]
