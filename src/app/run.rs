@@ -11,8 +11,8 @@ use super::handover::{Inherited, Origin, Taker};
 use super::running::{Daemon, Extras, Prepared, Running, Source, StartError};
 use super::supervisor::Supervisor;
 use crate::admin::api::{Problem, Reloaded, Upgraded};
-use crate::config::{self, ConfigError, Overrides};
 use crate::clock;
+use crate::config::{self, ConfigError, Overrides};
 use crate::control::{self, Control, Opened};
 use crate::store::AuditEntry;
 
@@ -183,7 +183,12 @@ pub fn listen_for_signals(running: &Running) -> Result<(), StartError> {
     let (mut term, mut int, mut hup, mut usr2) = {
         let _inside = runtime.enter();
         let on = |kind| signal(kind).map_err(system("a signal handler"));
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?, on(SignalKind::user_defined2())?)
+        (
+            on(SignalKind::terminate())?,
+            on(SignalKind::interrupt())?,
+            on(SignalKind::hangup())?,
+            on(SignalKind::user_defined2())?,
+        )
     };
     let listen = move || {
         runtime.block_on(async {
@@ -230,7 +235,9 @@ fn tell_upgrade(upgrade: Result<Upgraded, Problem>) {
     match upgrade {
         Ok(Upgraded { new, drain_ms, .. }) => {
             let (pid, version) = (new.pid, new.version);
-            eprintln!("tidegate: process {pid} has taken over (tidegate {version}); open requests have {drain_ms} ms to end");
+            eprintln!(
+                "tidegate: process {pid} has taken over (tidegate {version}); open requests have {drain_ms} ms to end"
+            );
         }
         Err(problem) => eprintln!("tidegate: {}", problem.error),
     }

@@ -209,8 +209,8 @@ impl Running {
         };
         let keys = Arc::new(ArcSwap::from_pointee(keys));
         let telemetry_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let copies =
-            copies(&admin_listener, telemetry.address, metrics_listener.as_ref()).map_err(system("a socket"))?;
+        let copies = copies(&admin_listener, telemetry.address, metrics_listener.as_ref())
+            .map_err(system("a socket"))?;
 
         let seed = random().map_err(system("random numbers"))?;
         let tallies = Tallies::new(proxy_settings.threads.get());

@@ -42,8 +42,8 @@ impl Supervisor {
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let interval = number("WATCHDOG_USEC").filter(|micros| *micros > 0 && is_ours);
-        let watchdog =
-            interval.map(|micros| Watchdog { interval: Duration::from_micros(micros), said: Mutex::default() });
+        let watchdog = interval
+            .map(|micros| Watchdog { interval: Duration::from_micros(micros), said: Mutex::default() });
         Ok(Self { way: Some((socket, address)), watchdog })
     }
 

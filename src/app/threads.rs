@@ -155,12 +155,7 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, ends: Ends, supervis
     block_on("control", work);
 }
 
-pub(super) fn tell_and_ask(
-    control: Control,
-    settings: Arc<ArcSwap<HookSettings>>,
-    seed: u64,
-    ends: Ends,
-) {
+pub(super) fn tell_and_ask(control: Control, settings: Arc<ArcSwap<HookSettings>>, seed: u64, ends: Ends) {
     block_on("hooks", hooks::run(control, settings, seed, ends.first()));
 }
 

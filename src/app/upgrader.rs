@@ -117,12 +117,16 @@ impl Upgrader {
             return Err(refused(ProblemKind::Conflict, why));
         };
         let system = |error: io::Error| refused(ProblemKind::Internal, &error.to_string());
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
         let binary = request.binary.as_ref().map_or_else(|| origin.binary.clone(), PathBuf::from);
         let within = request.timeout_ms.map_or(READY_WITHIN, Duration::from_millis);
         let giver = self.giver(origin).map_err(system)?;
-        self.record("upgrade", who, Some(format!("{} in place of process {}", binary.display(), std::process::id())), who.reason.clone());
+        self.record(
+            "upgrade",
+            who,
+            Some(format!("{} in place of process {}", binary.display(), std::process::id())),
+            who.reason.clone(),
+        );
         match giver.upgrade(&binary, within, &runtime, may_go) {
             Ok(upgrading) => {
                 let took = clock::now().saturating_duration_since(begun);
@@ -156,7 +160,8 @@ impl Upgrader {
         let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
         let copies = copies.as_ref().ok_or_else(gone)?;
         let telemetry = copies.telemetry.as_ref();
-        let telemetry = telemetry.map(|(address, socket)| Ok::<_, io::Error>((*address, socket.try_clone()?)));
+        let telemetry =
+            telemetry.map(|(address, socket)| Ok::<_, io::Error>((*address, socket.try_clone()?)));
         Ok(Giver {
             origin,
             control: self.control.clone(),

@@ -56,8 +56,11 @@ pub(super) fn upgrade(order: Upgrade, out: &mut dyn Write) -> Result<(), Failure
 /// `tidegate 0.1.0 → 0.2.0, process 812 → 977, in 94 ms; changes were refused for 12 ms [web-1]`.
 fn passed_on(upgraded: &Upgraded) -> String {
     let Upgraded { host, old, new, took_ms, closed_ms, drain_ms } = upgraded;
-    let versions =
-        if old.version == new.version { old.version.clone() } else { format!("{} → {}", old.version, new.version) };
+    let versions = if old.version == new.version {
+        old.version.clone()
+    } else {
+        format!("{} → {}", old.version, new.version)
+    };
     let drain = show_duration(Duration::from_millis(*drain_ms));
     let lines = [
         format!(

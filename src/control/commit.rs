@@ -418,7 +418,8 @@ impl Control {
             let Some(flip) = live.checked(key, result) else { return };
             // Numbers beyond the reserved ones are for what people want; health can do without.
             let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
-            let generation = if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
+            let generation =
+                if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
             self.publish(&mut live, generation);
             (flip, generation)
         };
@@ -518,7 +519,8 @@ impl Control {
         self.inner.checks_changed.notify_one();
         self.inner.published.send_replace(generation);
         if live.closed.is_none()
-            && self.last_allocated() + GENERATIONS_AHEAD / 2 > self.inner.saver.reserved() {
+            && self.last_allocated() + GENERATIONS_AHEAD / 2 > self.inner.saver.reserved()
+        {
             // Most of the reserved numbers are used: reserve more, long before they run out.
             drop(self.inner.saver.save(live.desired.clone()));
         }

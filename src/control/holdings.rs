@@ -247,10 +247,7 @@ impl Control {
         let live = self.live();
         let known = live.health().filter(|(_, health)| *health != Health::Unknown);
         known
-            .map(|(key, health)| KnownHealth {
-                url: key.url.to_string(),
-                healthy: health == Health::Healthy,
-            })
+            .map(|(key, health)| KnownHealth { url: key.url.to_string(), healthy: health == Health::Healthy })
             .collect()
     }
 

@@ -134,7 +134,12 @@ impl Proxy {
     /// Copies of the listening sockets, for a process that takes over: connections that wait on them are accepted by
     /// whoever is first. `None` while it drains.
     pub fn share_sockets(&self) -> io::Result<Option<Sockets>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Sockets::try_clone).transpose()
+        self.sockets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(Sockets::try_clone)
+            .transpose()
     }
 
     /// Where it listens, with port numbers filled in; in the order of the settings.

@@ -15,3 +15,4 @@ mod restart;
 mod rollouts;
 mod shares;
 mod telemetry;
+mod upgrade;

@@ -231,7 +231,8 @@ impl Drop for AdminListener {
     fn drop(&mut self) {
         // Only our own: somebody else may have bound the path meanwhile.
         if !self.keeps_file.load(Ordering::Acquire)
-            && fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            && fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+        {
             let _ = fs::remove_file(&self.path);
         }
     }

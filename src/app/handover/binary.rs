@@ -55,7 +55,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let here = temp.path();
         fs::create_dir(here.join("bin")).unwrap();
-        let (running, other, link) = (here.join("tidegate-1"), here.join("bin/other"), here.join("bin/tidegate"));
+        let (running, other, link) =
+            (here.join("tidegate-1"), here.join("bin/other"), here.join("bin/tidegate"));
         fs::write(&running, "1").unwrap();
         fs::write(&other, "2").unwrap();
         std::os::unix::fs::symlink(&running, &link).unwrap();

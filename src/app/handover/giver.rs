@@ -177,7 +177,10 @@ impl Giver {
         for socket in self.telemetry.iter().map(|(_, socket)| socket) {
             channel.give(socket.as_fd())?;
         }
-        self.listen.iter().flat_map(|place| &place.sockets).try_for_each(|socket| channel.give(socket.as_fd()))
+        self.listen
+            .iter()
+            .flat_map(|place| &place.sockets)
+            .try_for_each(|socket| channel.give(socket.as_fd()))
     }
 
     /// Gives the state away, waits until the other one serves, and gives the say away.
@@ -193,9 +196,7 @@ impl Giver {
             Ok(_) => return Err(NotUpgraded::NotUnderstood(new.pid(), ErrorKind::InvalidData.into())),
             Err(error) => return Err(new.silent(Stage::Serving, SERVING_WITHIN, error)),
         }
-        new.channel
-            .send(&Message::Gone)
-            .map_err(|error| new.silent(Stage::Serving, SERVING_WITHIN, error))
+        new.channel.send(&Message::Gone).map_err(|error| new.silent(Stage::Serving, SERVING_WITHIN, error))
     }
 }
 

@@ -48,7 +48,9 @@ pub enum TakeOverError {
     #[error("take over from the running process")]
     Conversation(#[source] io::Error),
     /// It speaks another language.
-    #[error("the running process passes on in form {0}, this one understands {PROTOCOL}; stop it and start this one instead")]
+    #[error(
+        "the running process passes on in form {0}, this one understands {PROTOCOL}; stop it and start this one instead"
+    )]
     Protocol(u32),
     /// Its state is elsewhere.
     #[error("the running process keeps its state in {}, the configuration says {}; that needs a restart", old.display(), new.display())]
@@ -82,7 +84,9 @@ impl Inherited {
                 let path = address.as_pathname().map(PathBuf::from).unwrap_or_default();
                 inherited.admin.push(InheritedAdmin { path, socket, keeps_file: Arc::new(true.into()) });
             } else {
-                eprintln!("tidegate: warning: socket {at} of the service manager is no listening stream socket");
+                eprintln!(
+                    "tidegate: warning: socket {at} of the service manager is no listening stream socket"
+                );
             }
         }
         Ok(inherited)

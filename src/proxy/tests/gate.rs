@@ -167,7 +167,8 @@ impl Builder {
                 Sockets::bind(&settings, Vec::new()).unwrap(),
                 settings,
                 shared,
-            ).unwrap(),
+            )
+            .unwrap(),
         };
         gate.publish(|_| {});
         gate
