@@ -1,4 +1,4 @@
-//! The configuration, read again: what a running process can take over, and what waits for a restart.
+//! The configuration, read again: what a running process can take over, and what waits for an upgrade or a restart.
 
 use std::error::Error as _;
 use std::path::Path;
@@ -151,7 +151,8 @@ impl Fixed {
         let pairs = self.0.iter().zip(&file.0).filter(|(ours, theirs)| ours.1 != theirs.1);
         pairs
             .map(|((what, ours), (_, theirs))| {
-                format!("{what} is {ours}, the file says {theirs}; it needs a restart")
+                let how = if *what == "state" { "a restart" } else { "an upgrade or a restart" };
+                format!("{what} is {ours}, the file says {theirs}; it needs {how}")
             })
             .collect()
     }

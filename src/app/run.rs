@@ -97,6 +97,7 @@ fn take_over(taker: Taker, running: Running, services: usize) -> Result<(), RunE
         to: Some(format!("process {}, tidegate {}", std::process::id(), env!("CARGO_PKG_VERSION"))),
         ..AuditEntry::default()
     });
+    relay.is_open();
     serve(running, services, move || {
         let relayed = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
             if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {

@@ -163,7 +163,7 @@ impl AdminListener {
     }
 
     /// Serves until `ending`; answers that are under way then have a second. From `passed_on` on somebody else accepts
-    /// connections, and the file is theirs; those that are open are still served.
+    /// connections, and the file is theirs; answers that are under way go on until `ending`.
     pub async fn serve(
         self,
         ties: Ties,
@@ -177,12 +177,12 @@ impl AdminListener {
         tokio::select! {
             accepted = self.accept(router, &mut connections, stopping, passed_on) => {
                 accepted?;
-                while connections.try_join_next().is_some() {}
+                // Whoever keeps a connection is to find the one who has the say.
+                drop(stop);
                 ending.await;
             }
-            () = &mut ending => {}
+            () = &mut ending => drop(stop),
         }
-        drop(stop);
         let ended = async { while connections.join_next().await.is_some() {} };
         // Whoever still has no answer by then has not asked in time, or follows along.
         let _ = tokio::time::timeout(LAST_ANSWERS, ended).await;
@@ -202,6 +202,7 @@ impl AdminListener {
         let mut passed_on = pin!(passed_on);
         loop {
             let accepted = tokio::select! {
+                biased;
                 () = &mut passed_on => {
                     self.keeps_file.store(true, Ordering::Release);
                     return Ok(());

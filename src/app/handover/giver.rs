@@ -8,7 +8,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -23,6 +24,10 @@ use crate::proxy::Place;
 
 /// How long the new process may take from `Yours` until it serves: changes, kills too, are refused meanwhile.
 const SERVING_WITHIN: Duration = Duration::from_secs(10);
+/// How long it is waited for it to say that it makes changes.
+const OPEN_WITHIN: Duration = Duration::from_secs(2);
+/// How long its standard error may stay open after its end, by a process that it started.
+const EAR_PATIENCE: Duration = Duration::from_secs(1);
 /// How much of what it says on standard error is kept for whoever asked.
 const LAST_LINES: usize = 12;
 const LINE_BYTES_MAX: u64 = 1000;
@@ -119,7 +124,7 @@ impl Giver {
         binary: &Path,
         within: Duration,
         runtime: &Runtime,
-        may_go: impl Fn() -> bool,
+        may_go: impl Fn() -> bool + Copy,
     ) -> Result<Upgrading, Failed> {
         let (mut new, version) = self.prepare(binary, within)?;
         if !may_go() {
@@ -130,7 +135,8 @@ impl Giver {
             self.control.close("tidegate is being upgraded; try again in a second").await;
             self.control.let_go().await
         });
-        let passed_on = passed_on.map_err(NotUpgraded::from).and_then(|lock| self.pass_on(&mut new, lock));
+        let passed_on =
+            passed_on.map_err(NotUpgraded::from).and_then(|lock| self.pass_on(&mut new, lock, may_go));
         if let Err(why) = passed_on {
             // Nobody else writes once it is gone.
             let failed = new.fails(why);
@@ -184,19 +190,31 @@ impl Giver {
     }
 
     /// Gives the state away, waits until the other one serves, and gives the say away.
-    fn pass_on(&self, new: &mut Successor, lock: OwnedFd) -> Result<(), NotUpgraded> {
+    fn pass_on(
+        &self,
+        new: &mut Successor,
+        lock: OwnedFd,
+        may_go: impl Fn() -> bool,
+    ) -> Result<(), NotUpgraded> {
         let heard = new
             .channel
             .send(&Message::Yours { health: self.control.known_health() })
             .and_then(|()| new.channel.give(lock.as_fd()))
             .and_then(|()| new.channel.hear(Some(SERVING_WITHIN)));
         match heard {
+            // Whoever asked this process to stop meant the service.
+            Ok(Message::Serving) if !may_go() => return Err(NotUpgraded::Stopping),
             Ok(Message::Serving) => {}
             Ok(Message::Refused { why }) => return Err(NotUpgraded::Refused(new.pid(), why)),
             Ok(_) => return Err(NotUpgraded::NotUnderstood(new.pid(), ErrorKind::InvalidData.into())),
             Err(error) => return Err(new.silent(Stage::Serving, SERVING_WITHIN, error)),
         }
-        new.channel.send(&Message::Gone).map_err(|error| new.silent(Stage::Serving, SERVING_WITHIN, error))
+        new.channel
+            .send(&Message::Gone)
+            .map_err(|error| new.silent(Stage::Serving, SERVING_WITHIN, error))?;
+        // There is no way back any more; whoever asked shall find that changes are made again.
+        let _ = new.channel.hear(Some(OPEN_WITHIN));
+        Ok(())
     }
 }
 
@@ -213,7 +231,14 @@ impl Upgrading {
 struct Successor {
     child: Child,
     channel: Channel,
-    ear: JoinHandle<Vec<String>>,
+    ear: Ear,
+}
+
+/// What is heard of its standard error.
+struct Ear {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    /// Disconnected when it is closed.
+    closed: Receiver<()>,
 }
 
 impl Successor {
@@ -230,8 +255,7 @@ impl Successor {
             .stderr(Stdio::from(says))
             .spawn()
             .map_err(|error| NotUpgraded::Start(binary.to_owned(), error))?;
-        let ear = std::thread::Builder::new().name("successor".to_owned()).spawn(move || listen(said));
-        match ear {
+        match Ear::to(said) {
             Ok(ear) => Ok(Self { child, channel, ear }),
             Err(error) => {
                 put_an_end_to(child);
@@ -264,7 +288,7 @@ impl Successor {
     /// Ends it, for sure, and hears it out.
     fn fails(self, why: NotUpgraded) -> Failed {
         put_an_end_to(self.child);
-        Failed { why, said: self.ear.join().unwrap_or_default(), lost: None }
+        Failed { why, said: self.ear.heard(), lost: None }
     }
 }
 
@@ -274,22 +298,33 @@ fn put_an_end_to(mut child: Child) {
     let _ = child.wait();
 }
 
-/// Hears a process out on its standard error, passes everything on to ours, and keeps the end of it.
-fn listen(said: PipeReader) -> Vec<String> {
-    let mut lines = VecDeque::with_capacity(LAST_LINES);
-    let mut said = BufReader::new(said);
-    loop {
-        let mut line = Vec::new();
-        match said.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return lines.into(),
-            Ok(_) => {
+impl Ear {
+    /// Passes everything on to our own standard error, and keeps the end of it.
+    fn to(said: PipeReader) -> io::Result<Self> {
+        let (open, closed) = channel();
+        let lines = Arc::<Mutex<VecDeque<String>>>::default();
+        let kept = lines.clone();
+        std::thread::Builder::new().name("successor".to_owned()).spawn(move || {
+            let _open: std::sync::mpsc::Sender<()> = open;
+            let mut said = BufReader::new(said);
+            let mut line = Vec::new();
+            while said.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 // Whether anybody reads it does not matter here.
                 let _ = io::stderr().write_all(&line);
+                let mut lines = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 if lines.len() == LAST_LINES {
                     lines.pop_front();
                 }
                 lines.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
+                line.clear();
             }
-        }
+        })?;
+        Ok(Self { lines, closed })
+    }
+
+    fn heard(self) -> Vec<String> {
+        // Nothing is ever sent: the other end goes when everything is read.
+        let _ = self.closed.recv_timeout(EAR_PATIENCE);
+        std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner)).into()
     }
 }

@@ -8,8 +8,9 @@
 //!   refuses changes, saves the last
 //!   Yours, and the folder's lock ────▶ takes over the state, accepts on the same sockets
 //!                          ◀────────── Serving      (or it ends: the old one takes everything back)
-//!   Gone ────────────────────────────▶ makes changes, ticks rollouts, tells the supervisor
-//!   drains                 ◀────────── Follow …     what it changes, until the old one has ended
+//!   Gone ────────────────────────────▶ makes changes, ticks rollouts, tells the service manager
+//!   drains                 ◀────────── Open
+//!                          ◀────────── Follow …     what it changes, until the old one has ended
 //! ```
 //!
 //! Both ends of the conversation are a pair of sockets without a name; the new process has its end as standard input,

@@ -227,6 +227,14 @@ pub(in crate::app) struct Relay {
 }
 
 impl Relay {
+    /// Says that changes are made again.
+    pub fn is_open(&self) {
+        if let Some(channel) = &self.channel {
+            // It goes in any case.
+            let _ = channel.send(&Message::Open);
+        }
+    }
+
     /// Goes on until the old process has gone, or this one ends.
     pub async fn run(mut self, control: Control) {
         let Some(channel) = self.channel.take() else { return };

@@ -50,6 +50,8 @@ pub(super) enum Message {
     Serving,
     /// The old one: the say is yours.
     Gone,
+    /// The new one: from now on I make changes.
+    Open,
     /// The new one: this has changed.
     Follow {
         /// The generation in force.
