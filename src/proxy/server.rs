@@ -210,7 +210,12 @@ async fn reached(mut told: watch::Receiver<Phase>, phase: Phase) {
 }
 
 /// One thread's life.
-async fn work(worker: Worker, listeners: Vec<(usize, StdListener)>, told: watch::Receiver<Phase>, drain: Duration) {
+async fn work(
+    worker: Worker,
+    listeners: Vec<(usize, StdListener)>,
+    told: watch::Receiver<Phase>,
+    drain: Duration,
+) {
     let worker = Rc::new(worker);
     worker.beat(clock::now(), clock::wall());
     let accepting = Rc::new(Cell::new(0usize));
