@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use tidegate::config::{self, Config, Overrides, PlanRequest};
@@ -12,6 +13,7 @@ use tidegate::config::{self, Config, Overrides, PlanRequest};
 const MINIMAL: &str = include_str!("../config/minimal.yaml");
 const FULL: &str = include_str!("../config/full.yaml");
 const COMPOSE: &str = include_str!("../config/compose.yaml");
+const UNIT: &str = include_str!("../config/tidegate.service");
 
 #[track_caller]
 fn parse(text: &str, base: &Path) -> Config {
@@ -61,6 +63,23 @@ fn the_full_file_has_every_key_and_its_examples_work() {
             "config/full.yaml and config/plans lack {key:?}: {places:?}"
         );
     }
+}
+
+#[test]
+fn the_unit_lets_a_new_process_take_over_and_systemd_understands_it() {
+    let has =
+        |line: &str| assert!(UNIT.lines().any(|found| found == line), "config/tidegate.service lacks {line}");
+    // The new process speaks before it is the main one, and is not ended with the old one.
+    ["Type=notify", "NotifyAccess=all", "KillMode=mixed", "WatchdogSec=30s"].into_iter().for_each(has);
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("tidegate.service");
+    // What it starts is not installed here.
+    fs::write(&unit, UNIT.replace("/usr/local/bin/tidegate", "/bin/true")).unwrap();
+    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
+    let Ok(verified) = verify else { return };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    let about_it: Vec<_> = said.lines().filter(|line| line.contains("tidegate.service")).collect();
+    assert!(about_it.is_empty(), "{about_it:?}");
 }
 
 /// The plans beside the configuration, by file name.

@@ -25,16 +25,24 @@ pub use follow::Events;
 use self::wire::Call;
 use super::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, KillRequest, OverrideAnswer,
-    OverrideRequest, ReloadRequest, Reloaded, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping,
-    WaitQuery,
+    OverrideRequest, ProblemKind, ReloadRequest, Reloaded, ServiceStatus, ShiftRequest, Status, StopRequest,
+    Stopping, UpgradeRequest, Upgraded, WaitQuery,
 };
 use super::socket;
+use crate::clock;
 
 /// How long a call may take unless [`Client::with_deadline`] says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Added to what the server was told to wait, so that its own answer comes first.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Added to the time in which a new process has to be ready: for the last words of the old one, the start of the new
+/// one, and both ways back.
+const UPGRADE_GRACE: Duration = Duration::from_secs(40);
+
+/// Until a kill that cannot be done at the moment is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a change depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,12 +147,25 @@ impl Client {
         self.call(post("/v1/shift", request)?.under(terms))
     }
 
-    /// `POST /v1/kill`.
+    /// `POST /v1/kill`. A daemon that cannot do it at the moment, because another one is taking over from it, is asked
+    /// again until the deadline: a kill is not to be typed twice.
     ///
     /// # Errors
     /// As of every call: see [`ClientError`].
     pub fn kill(&self, request: &KillRequest, terms: &Terms) -> Result<Changed, ClientError> {
-        self.call(post("/v1/kill", request)?.under(terms))
+        let begun = clock::now();
+        loop {
+            let killed = self.call(post("/v1/kill", request)?.under(terms));
+            match &killed {
+                Err(ClientError::Refused { problem, .. })
+                    if problem.kind == ProblemKind::Unavailable
+                        && clock::now().saturating_duration_since(begun) < self.deadline =>
+                {
+                    self.rest(ASK_AGAIN);
+                }
+                _ => return killed,
+            }
+        }
     }
 
     /// `POST /v1/arm`.
@@ -223,6 +244,17 @@ impl Client {
     /// As of every call: see [`ClientError`].
     pub fn stop(&self, request: &StopRequest) -> Result<Stopping, ClientError> {
         self.call(post("/v1/stop", request)?)
+    }
+
+    /// `POST /v1/upgrade`: returns once the new process serves. The deadline is the request's own, and what the new
+    /// process and the disk may take after that.
+    ///
+    /// # Errors
+    /// As of every call: see [`ClientError`].
+    pub fn upgrade(&self, request: &UpgradeRequest) -> Result<Upgraded, ClientError> {
+        let server = Duration::from_millis(request.timeout_ms.unwrap_or(30_000));
+        let body = self.exchange(post("/v1/upgrade", request)?, server.saturating_add(UPGRADE_GRACE))?;
+        serde_json::from_slice(&body).map_err(|source| not_understood(&self.socket, source))
     }
 
     /// Returns once nobody listens on the socket any more, looking ten times a second.

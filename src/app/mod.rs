@@ -7,11 +7,15 @@
 mod certificates;
 mod descriptors;
 mod facts;
+mod handover;
 mod phase;
 mod reloader;
 mod run;
 mod running;
+mod supervisor;
 mod threads;
+mod upgrader;
 
+pub use handover::TakeOverError;
 pub use run::{RunError, RunOptions, listen_for_signals, run};
 pub use running::{Extras, Running, Source, StartError};

@@ -1,4 +1,4 @@
-//! The configuration, read again: what a running process can take over, and what waits for a restart.
+//! The configuration, read again: what a running process can take over, and what waits for an upgrade or a restart.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::running::Source;
+use super::supervisor::Supervisor;
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded};
 use crate::clock;
 use crate::config::{self, Config, ConfigError, Planner};
@@ -30,6 +31,7 @@ pub(super) struct Reloader {
     pub(super) planner: Arc<ArcSwap<Planner>>,
     pub(super) hooks: Arc<ArcSwap<HookSettings>>,
     pub(super) source: Option<Source>,
+    pub(super) supervisor: Arc<Supervisor>,
     pub(super) fixed: Fixed,
     /// The addresses of the configuration that this process was started with.
     pub(super) listen: Vec<SocketAddr>,
@@ -48,6 +50,16 @@ pub(super) struct Turns {
 impl Reloader {
     pub(super) async fn reload(&self, request: ReloadRequest, who: Who) -> Result<Reloaded, Problem> {
         let _turn = self.turns.whole.lock().await;
+        if request.dry_run {
+            return self.reload_in_turn(request, who).await;
+        }
+        self.supervisor.reloads();
+        let reloaded = self.reload_in_turn(request, who).await;
+        self.supervisor.has_reloaded();
+        reloaded
+    }
+
+    async fn reload_in_turn(&self, request: ReloadRequest, who: Who) -> Result<Reloaded, Problem> {
         let mut config = self.read().await?;
         let waits = self.fixed.waiting(&Fixed::of(
             &config.proxy,
@@ -184,7 +196,8 @@ impl Fixed {
         let pairs = self.0.iter().zip(&file.0).filter(|(ours, theirs)| ours.1 != theirs.1);
         pairs
             .map(|((what, ours), (_, theirs))| {
-                format!("{what} is {ours}, the file says {theirs}; it needs a restart")
+                let how = if *what == "state" { "a restart" } else { "an upgrade or a restart" };
+                format!("{what} is {ours}, the file says {theirs}; it needs {how}")
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,17 +13,22 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::descriptors;
+use super::handover::{Inherited, InheritedAdmin, Origin, TakeOverError};
 use super::phase::{Phase, raise};
 use super::reloader::{Fixed, Reloader, Turns};
+use super::supervisor::Supervisor;
 use super::threads::{
-    Watcher, admin_and_telemetry, checks_and_ticks, look_at_certificates, spawn, tell_and_ask,
+    Ends, Watcher, admin_and_telemetry, checks_and_ticks, look_at_certificates, spawn, tell_and_ask,
 };
-use crate::admin::api::{self, Problem, ProblemKind, ReloadRequest, Reloaded, Stopping};
+use super::upgrader::{Copies, Upgrader};
+use crate::admin::api::{
+    self, Problem, ProblemKind, ReloadRequest, Reloaded, Stopping, UpgradeRequest, Upgraded,
+};
 use crate::admin::server::{AdminError, AdminListener, Break, Ties};
 use crate::clock::{self, Timestamp};
 use crate::config::{Config, Overrides, PlanRequest};
-use crate::control::{self, Control, Opened, Who};
-use crate::proxy::{self, Proxy, Shared};
+use crate::control::{self, Control, KnownHealth, Opened, Who};
+use crate::proxy::{self, Proxy, Shared, Sockets};
 use crate::store::{AuditEntry, SecretError};
 use crate::telemetry::{AccessLog, AccessLogError, Tallies, control_metrics};
 use crate::traffic::{Key, KeyError, Keys};
@@ -46,6 +52,61 @@ pub struct Extras {
     pub source: Option<Source>,
     /// The demo's: makes green misbehave.
     pub breaks: Option<Break>,
+}
+
+/// What only the daemon has.
+#[derive(Default)]
+pub(super) struct Daemon {
+    /// How it is started anew, for upgrades.
+    pub(super) origin: Option<Origin>,
+    /// The service manager.
+    pub(super) supervisor: Arc<Supervisor>,
+}
+
+/// Everything that can fail before there is a state: sockets bound, files open, nothing served.
+pub(super) struct Prepared {
+    config: Config,
+    extras: Extras,
+    daemon: Daemon,
+    admin: AdminListener,
+    telemetry: Option<std::net::TcpListener>,
+    sockets: Sockets,
+    access_log: AccessLog,
+}
+
+impl Prepared {
+    /// Takes what is `inherited` as far as the configuration has a use for it; the rest is closed here.
+    pub(super) fn new(
+        config: Config,
+        extras: Extras,
+        daemon: Daemon,
+        mut inherited: Inherited,
+    ) -> Result<Self, StartError> {
+        descriptors::raise_limit();
+        let (path, group) = (&config.admin.socket, config.admin.group.as_deref());
+        // Before there are threads, because it narrows the umask for a moment.
+        let admin = match inherited.admin(path) {
+            Some(InheritedAdmin { path, socket, keeps_file }) => {
+                AdminListener::adopt(socket, &path, group, keeps_file)?
+            }
+            None => AdminListener::bind(path, group)?,
+        };
+        let telemetry = match config.telemetry.address {
+            Some(address) => Some(match inherited.telemetry(address) {
+                Some(socket) => socket,
+                None => bind(address)?,
+            }),
+            None => None,
+        };
+        let sockets = Sockets::bind(&config.proxy, inherited.listen).map_err(proxy::StartError::from)?;
+        let access_log = AccessLog::open(&config.telemetry.access_log)?;
+        Ok(Self { config, extras, daemon, admin, telemetry, sockets, access_log })
+    }
+
+    /// The state folder.
+    pub(super) fn state(&self) -> &Path {
+        &self.config.control.state
+    }
 }
 
 /// Why it does not start.
@@ -78,6 +139,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The process before, or a service manager.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// Threads, random numbers.
     #[error("the system refused {what}")]
     System {
@@ -92,7 +156,9 @@ pub enum StartError {
 /// All parts, running.
 pub struct Running {
     control: Control,
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
+    upgrader: Arc<Upgrader>,
+    supervisor: Arc<Supervisor>,
     access_log: AccessLog,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<()>>,
@@ -104,9 +170,29 @@ pub struct Running {
 impl Running {
     /// Starts everything. The threads live until [`Running::wait`] returns.
     pub fn start(config: Config, extras: Extras) -> Result<Self, StartError> {
+        let opened = Opened::open(&config.control.state)?;
+        let prepared = Prepared::new(config, extras, Daemon::default(), Inherited::default())?;
+        Self::begin(prepared, opened, None)
+    }
+
+    /// Starts on a state folder. `taken_over`: from another process, of which this is known; changes are then refused
+    /// until [`Control::open`].
+    pub(super) fn begin(
+        prepared: Prepared,
+        opened: Opened,
+        taken_over: Option<&[KnownHealth]>,
+    ) -> Result<Self, StartError> {
         let system = |what| move |source| StartError::System { what, source };
-        descriptors::raise_limit();
         let metrics = control_metrics::install();
+        let Prepared {
+            config,
+            extras,
+            daemon: Daemon { origin, supervisor },
+            admin: admin_listener,
+            telemetry: metrics_listener,
+            sockets,
+            access_log,
+        } = prepared;
         let Config {
             proxy: proxy_settings,
             control: control_settings,
@@ -119,22 +205,22 @@ impl Running {
         } = config;
         let planner = Arc::new(ArcSwap::from_pointee(planner));
         let hooks = Arc::new(ArcSwap::from_pointee(hooks));
-
-        let opened = Opened::open(&control_settings.state)?;
         let keys = match cookie.keys {
             Some(keys) => keys,
             None => own_keys(&opened)?,
         };
         let keys = Arc::new(ArcSwap::from_pointee(keys));
-        // Before there are threads, because it narrows the umask for a moment.
-        let admin_listener = AdminListener::bind(&admin.socket, admin.group.as_deref())?;
-        let metrics_listener = telemetry.address.map(bind).transpose()?;
         let telemetry_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let access_log = AccessLog::open(&telemetry.access_log)?;
+        let copies = copies(&admin_listener, telemetry.address, metrics_listener.as_ref())
+            .map_err(system("a socket"))?;
 
         let seed = random().map_err(system("random numbers"))?;
         let tallies = Tallies::new(proxy_settings.threads.get());
         let control = Control::start(opened, control_settings.services, tallies.clone())?;
+        if let Some(health) = taken_over {
+            control.believe(health);
+            control.begin_closed("tidegate is being upgraded; try again in a second");
+        }
         let live = Arc::new(ArcSwap::from_pointee(proxy_settings.live.clone()));
         let shared = Shared {
             table: control.reader(),
@@ -144,8 +230,8 @@ impl Running {
             access_log: access_log.handle(),
             seed: None,
         };
-        let proxy = match Proxy::start(proxy_settings.clone(), shared) {
-            Ok(proxy) => proxy,
+        let proxy = match Proxy::start_on(sockets, proxy_settings.clone(), shared) {
+            Ok(proxy) => Arc::new(proxy),
             Err(error) => {
                 control.stop();
                 return Err(error.into());
@@ -153,6 +239,21 @@ impl Running {
         };
 
         let (phase, phases) = watch::channel(Phase::Serving);
+        let (passed_on, passes_on) = watch::channel(false);
+        let host = host_name();
+        let upgrader = Arc::new(Upgrader {
+            control: control.clone(),
+            proxy: proxy.clone(),
+            origin,
+            state: control_settings.state.clone(),
+            admin: admin_listener.path().to_owned(),
+            copies: Mutex::new(Some(copies)),
+            phase: phase.clone(),
+            passed_on,
+            host: host.clone(),
+            drain: proxy_settings.drain,
+            is_under_way: AtomicBool::new(false),
+        });
         let reloader = Arc::new(Reloader {
             control: control.clone(),
             live: live.clone(),
@@ -161,6 +262,7 @@ impl Running {
             planner: planner.clone(),
             hooks: hooks.clone(),
             source: extras.source,
+            supervisor: supervisor.clone(),
             fixed: Fixed::of(&proxy_settings, &control_settings.state, &admin, &telemetry),
             drift: Mutex::default(),
             turns: Turns::default(),
@@ -168,7 +270,7 @@ impl Running {
         let ties = Ties {
             control: control.clone(),
             keys,
-            host: host_name(),
+            host,
             started: clock::wall(),
             listen: proxy.addresses().iter().map(ToString::to_string).collect(),
             draining: Box::new({
@@ -215,6 +317,10 @@ impl Running {
                     Stopping { drain_ms: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX) }
                 }
             }),
+            upgrade: Box::new({
+                let upgrader = upgrader.clone();
+                move |request, who| Box::pin(upgrader.clone().upgrade(request, who))
+            }),
             plan: Box::new(move |request, at| {
                 let (plan, warnings) = planner.load().compile(&wanted(request, at))?;
                 Ok((plan, warnings.iter().map(ToString::to_string).collect()))
@@ -235,13 +341,14 @@ impl Running {
         };
         let mut threads = Vec::new();
         let admin_thread = {
-            let phases = phases.clone();
-            move || admin_and_telemetry(admin_listener, ties, metrics_listener, watcher, phases)
+            let ends = Ends { phases: phases.clone(), passed_on: passes_on.clone() };
+            move || admin_and_telemetry(admin_listener, ties, metrics_listener, watcher, ends)
         };
         threads.push(spawn("admin", admin_thread).map_err(system("a thread"))?);
         let control_thread = {
-            let (control, phases) = (control.clone(), phases.clone());
-            move || checks_and_ticks(control, seed, phases)
+            let ends = Ends { phases: phases.clone(), passed_on: passes_on.clone() };
+            let (control, supervisor) = (control.clone(), supervisor.clone());
+            move || checks_and_ticks(control, seed, ends, &supervisor)
         };
         threads.push(spawn("control", control_thread).map_err(system("a thread"))?);
         let certificates_thread = {
@@ -251,12 +358,15 @@ impl Running {
         threads.push(spawn("certificates", certificates_thread).map_err(system("a thread"))?);
         let hooks_thread = {
             let control = control.clone();
-            move || tell_and_ask(control, hooks, seed, phases)
+            let ends = Ends { phases, passed_on: passes_on };
+            move || tell_and_ask(control, hooks, seed, ends)
         };
         threads.push(spawn("hooks", hooks_thread).map_err(system("a thread"))?);
         Ok(Self {
             control,
             proxy,
+            upgrader,
+            supervisor,
             access_log,
             phase,
             threads,
@@ -281,6 +391,11 @@ impl Running {
         &self.socket
     }
 
+    /// The service manager.
+    pub(super) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
     /// The control plane.
     pub fn control(&self) -> &Control {
         &self.control
@@ -301,6 +416,15 @@ impl Running {
         }
     }
 
+    /// Passes everything on to another process, as for USR2.
+    pub fn upgrader(&self) -> impl AsyncFn() -> Result<Upgraded, Problem> + use<> {
+        let upgrader = self.upgrader.clone();
+        async move || {
+            let who = Who { actor: "signal USR2".to_owned(), ..Who::default() };
+            upgrader.clone().upgrade(UpgradeRequest::default(), who).await
+        }
+    }
+
     /// Waits until it was asked to stop, then stops: traffic first, the state last. `false` if the state
     /// in force is not on disk.
     pub fn wait(self) -> Result<bool, StartError> {
@@ -308,11 +432,16 @@ impl Running {
             .enable_time()
             .build()
             .map_err(|source| StartError::System { what: "a runtime", source })?;
-        let Self { control, proxy, access_log, phase, threads, .. } = self;
+        let Self { control, proxy, upgrader, supervisor, access_log, phase, threads, .. } = self;
         let mut phases = phase.subscribe();
         runtime.block_on(async {
             // The sender is ours: it cannot be gone.
             let _ = phases.wait_for(|phase| *phase > Phase::Serving).await;
+            // A port is closed when all copies are.
+            upgrader.copies.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if !*upgrader.passed_on.borrow() {
+                supervisor.stops();
+            }
             proxy.drain();
             tokio::select! {
                 () = proxy.drained() => {}
@@ -335,6 +464,16 @@ impl Running {
 fn wanted(request: api::PlanRequest, at: Timestamp) -> PlanRequest {
     let api::PlanRequest { service, schedule, plan, name, version } = request;
     PlanRequest { service, name, schedule, file: plan.map(|file| (file.name, file.text)), version, at }
+}
+
+fn copies(
+    admin: &AdminListener,
+    address: Option<SocketAddr>,
+    telemetry: Option<&std::net::TcpListener>,
+) -> io::Result<Copies> {
+    let (socket, keeps_file) = admin.share()?;
+    let telemetry = telemetry.map(std::net::TcpListener::try_clone).transpose()?;
+    Ok(Copies { admin: socket, admin_keeps_file: keeps_file, telemetry: address.zip(telemetry) })
 }
 
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {

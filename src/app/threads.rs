@@ -13,6 +13,7 @@ use super::certificates;
 use super::facts::facts;
 use super::phase::Phase;
 use super::reloader::Reloader;
+use super::supervisor::Supervisor;
 use crate::admin::server::{AdminListener, Ties};
 use crate::clock;
 use crate::control::{Control, run_checks};
@@ -37,15 +38,53 @@ pub(super) struct Watcher {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
+/// When a thread has nothing left to do.
+pub(super) struct Ends {
+    pub(super) phases: watch::Receiver<Phase>,
+    /// Whether another process has taken over.
+    pub(super) passed_on: watch::Receiver<bool>,
+}
+
+impl Ends {
+    /// Traffic has ended.
+    fn ending(&self) -> impl Future<Output = ()> + use<> {
+        let mut phases = self.phases.clone();
+        async move {
+            let _ = phases.wait_for(|phase| *phase == Phase::Ending).await;
+        }
+    }
+
+    /// Another process has taken over. Never resolves otherwise.
+    fn passed_on(&self) -> impl Future<Output = ()> + use<> {
+        let mut passed_on = self.passed_on.clone();
+        async move {
+            if passed_on.wait_for(|passed_on| *passed_on).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Either.
+    fn first(&self) -> impl Future<Output = ()> + use<> {
+        let (ending, passed_on) = (self.ending(), self.passed_on());
+        async {
+            tokio::select! {
+                () = ending => {}
+                () = passed_on => {}
+            }
+        }
+    }
+}
+
 pub(super) fn admin_and_telemetry(
     admin: AdminListener,
     ties: Ties,
     metrics: Option<std::net::TcpListener>,
     watcher: Watcher,
-    mut phases: watch::Receiver<Phase>,
+    ends: Ends,
 ) {
     let serve = async {
-        let ready_phases = phases.clone();
+        let ready_phases = ends.phases.clone();
         let ready: listener::Ready = Arc::new(move || match *ready_phases.borrow() {
             Phase::Serving => Ok(()),
             _ => Err("draining".to_owned()),
@@ -59,6 +98,9 @@ pub(super) fn admin_and_telemetry(
             let take: listener::Take = Arc::new(move |authorization, body| {
                 let (control, hooks) = (control.clone(), hooks.load_full());
                 Box::pin(async move {
+                    if let Some(why) = control.closed() {
+                        return (503, format!("{why}\n"));
+                    }
                     hooks::alerts::receive(&control, &hooks, authorization.as_deref(), &body).await
                 })
             });
@@ -69,27 +111,20 @@ pub(super) fn admin_and_telemetry(
             let certificates = certificates::facts(&live.load(), addresses);
             page::render(tallies, &facts(control, log.dropped(), certificates)) + &metrics.render()
         });
-        let mut ending = phases.clone();
         let telemetry = async {
             match metrics.map(tokio::net::TcpListener::from_std) {
                 Some(Ok(listener)) => {
-                    let ending = async {
-                        let _ = ending.wait_for(|phase| *phase == Phase::Ending).await;
-                    };
-                    listener::serve_with_alerts(listener, rendered, ready, Some(alerts), ending).await;
+                    // Whoever has taken over accepts on the same socket.
+                    listener::serve_with_alerts(listener, rendered, ready, Some(alerts), ends.first()).await;
                 }
                 Some(Err(error)) => eprintln!("tidegate: telemetry is not served: {error}"),
                 None => {}
             }
         };
         let admin = async {
-            tokio::select! {
-                served = admin.serve(ties) => {
-                    if let Err(error) = served {
-                        eprintln!("tidegate: the admin socket is not served: {error}");
-                    }
-                }
-                _ = phases.wait_for(|phase| *phase == Phase::Ending) => {}
+            if let Err(error) = admin.serve(ties, ends.passed_on(), ends.ending()).await {
+                eprintln!("tidegate: the admin socket is not served: {error}");
+                ends.ending().await;
             }
         };
         tokio::join!(telemetry, admin);
@@ -97,13 +132,19 @@ pub(super) fn admin_and_telemetry(
     block_on("admin", serve);
 }
 
-pub(super) fn checks_and_ticks(control: Control, seed: u64, mut phases: watch::Receiver<Phase>) {
+pub(super) fn checks_and_ticks(control: Control, seed: u64, ends: Ends, supervisor: &Supervisor) {
     let ticks = async {
         let mut every = tokio::time::interval(TICK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = every.tick() => control.tick(clock::now()),
+                _ = every.tick() => {
+                    control.tick(clock::now());
+                    // After an upgrade nobody vouches for the process that serves but that one itself.
+                    if !*ends.passed_on.borrow() {
+                        supervisor.is_alive(clock::now());
+                    }
+                }
                 () = control.alarmed() => {
                     control.tick_rollouts(clock::now(), clock::wall());
                     tokio::time::sleep(ALARM_GAP).await;
@@ -115,22 +156,14 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, mut phases: watch::R
         tokio::select! {
             () = run_checks(control.clone(), seed) => {}
             () = ticks => {}
-            _ = phases.wait_for(|phase| *phase == Phase::Ending) => {}
+            () = ends.ending() => {}
         }
     };
     block_on("control", work);
 }
 
-pub(super) fn tell_and_ask(
-    control: Control,
-    settings: Arc<ArcSwap<HookSettings>>,
-    seed: u64,
-    mut phases: watch::Receiver<Phase>,
-) {
-    let ending = async {
-        let _ = phases.wait_for(|phase| *phase == Phase::Ending).await;
-    };
-    block_on("hooks", hooks::run(control, settings, seed, ending));
+pub(super) fn tell_and_ask(control: Control, settings: Arc<ArcSwap<HookSettings>>, seed: u64, ends: Ends) {
+    block_on("hooks", hooks::run(control, settings, seed, ends.first()));
 }
 
 pub(super) fn look_at_certificates(reloader: Arc<Reloader>, phases: watch::Receiver<Phase>) {

@@ -62,6 +62,8 @@ pub(super) enum Verb {
     Stop(Stop),
     /// Read the configuration file again
     Reload(Reload),
+    /// Start the binary anew and pass everything on to it, without losing a request
+    Upgrade(Upgrade),
     /// Exit with 0 if the daemon answers and is not stopping, else (not reachable, too) with 1
     Healthcheck(Healthcheck),
     /// Make a cookie that sends a tester to a variant
@@ -343,6 +345,21 @@ pub(super) struct Reload {
     /// Only say what would change
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) claim: Claim,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// `--timeout` is for the new process to be ready; 30s by default, up to 10m.
+#[derive(Debug, Args)]
+pub(super) struct Upgrade {
+    /// Another binary than the one at the path that the daemon was started from; for root and the daemon's user
+    #[arg(long, value_name = "PATH")]
+    pub(super) binary: Option<PathBuf>,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
     #[command(flatten)]
     pub(super) claim: Claim,
     #[command(flatten)]

@@ -73,6 +73,7 @@ fn obey(verb: Verb, demo: fn(u16) -> Result<(), Failure>, out: &mut dyn Write) -
         Verb::Events(order) => look::events(order, out),
         Verb::Stop(order) => steer::stop(order, out),
         Verb::Reload(order) => steer::reload(order, out),
+        Verb::Upgrade(order) => steer::upgrade(order, out),
         Verb::Healthcheck(order) => look::healthcheck(order, out),
         Verb::Override(order) => steer::tester(order, out),
         Verb::Simulate(order) => simulate::simulate(&order, out),

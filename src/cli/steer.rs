@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::args::{Break, Override, Reload, Stop};
+use super::args::{Break, Override, Reload, Stop, Upgrade};
 use super::failure::Failure;
 use super::{json, only_service, order, reach};
 use crate::admin::api::{
     BreakRequest, OverrideAnswer, OverrideRequest, ReloadRequest, Reloaded, Status, StopRequest,
+    UpgradeRequest, Upgraded,
 };
 use crate::admin::client::printable;
 use crate::config::show_duration;
@@ -35,6 +36,40 @@ pub(super) fn stop(order: Stop, out: &mut dyn Write) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+pub(super) fn upgrade(order: Upgrade, out: &mut dyn Write) -> Result<(), Failure> {
+    let Upgrade { binary, reason, claim, reach: how } = order;
+    let timeout_ms = how.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    // As it is written: where a link leads is looked at when it is started.
+    let binary = binary.map(std::path::absolute).transpose()?;
+    let binary = match binary.map(|path| path.into_os_string().into_string()).transpose() {
+        Ok(binary) => binary,
+        Err(path) => return Err(Failure::Usage(format!("{path:?} is not a path in UTF-8"))),
+    };
+    let client = reach(&how, true)?;
+    let request = UpgradeRequest { binary, timeout_ms, reason, claimed: claim.claimed };
+    let upgraded = client.upgrade(&request)?;
+    if how.json { json(out, &upgraded) } else { Ok(out.write_all(passed_on(&upgraded).as_bytes())?) }
+}
+
+/// `tidegate 0.1.0 → 0.2.0, process 812 → 977, in 94 ms; changes were refused for 12 ms [web-1]`.
+fn passed_on(upgraded: &Upgraded) -> String {
+    let Upgraded { host, old, new, took_ms, closed_ms, drain_ms } = upgraded;
+    let versions = if old.version == new.version {
+        old.version.clone()
+    } else {
+        format!("{} → {}", old.version, new.version)
+    };
+    let drain = show_duration(Duration::from_millis(*drain_ms));
+    let lines = [
+        format!(
+            "tidegate {versions}, process {} → {}, in {took_ms} ms; changes were refused for {closed_ms} ms [{host}]",
+            old.pid, new.pid
+        ),
+        format!("process {} ends what it still holds within {drain}", old.pid),
+    ];
+    lines.iter().map(|line| printable(line) + "\n").collect()
 }
 
 pub(super) fn reload(order: Reload, out: &mut dyn Write) -> Result<(), Failure> {
@@ -116,6 +151,7 @@ pub(super) fn break_green(order: Break, out: &mut dyn Write) -> Result<(), Failu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::api;
     use crate::cli::status::example;
     use crate::clock::Timestamp;
 
@@ -133,6 +169,25 @@ mod tests {
             "a reload would change [generation 7]:\n  cart is new\ndrift: listen waits for a restart\n"
         );
         assert_eq!(told(&reloaded(true, &[], &[])), "nothing to change [generation 7]\n");
+    }
+
+    #[test]
+    fn an_upgrade_tells_who_went_who_came_and_how_long_it_took() {
+        let process = |pid, version: &str| api::ProcessVersion { pid, version: version.to_owned() };
+        let upgraded = |to| Upgraded {
+            host: "web-1".to_owned(),
+            old: process(812, "0.1.0"),
+            new: process(977, to),
+            took_ms: 94,
+            closed_ms: 12,
+            drain_ms: 30_000,
+        };
+        assert_eq!(
+            passed_on(&upgraded("0.2.0")),
+            "tidegate 0.1.0 → 0.2.0, process 812 → 977, in 94 ms; changes were refused for 12 ms [web-1]\n\
+             process 812 ends what it still holds within 30s\n"
+        );
+        assert!(passed_on(&upgraded("0.1.0")).starts_with("tidegate 0.1.0, process 812 → 977, "));
     }
 
     #[test]

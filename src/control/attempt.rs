@@ -65,6 +65,7 @@ impl Attempt {
         if let Some(before) = self.answered(&live.desired)? {
             return Ok(Step::Done(before));
         }
+        is_open(&live)?;
         let (mut applied, mut stamp) = self.apply(&live)?;
         if applied.direction == Direction::TowardStable {
             self.ask(&mut live, &applied);
@@ -125,6 +126,7 @@ impl Attempt {
                 if let Some(before) = self.answered(&live.desired)? {
                     return Ok(before);
                 }
+                is_open(&live)?;
                 let (mut applied, mut stamp) = self.apply(&live)?;
                 if live.mark(names(&applied.changes).iter()) != mark {
                     return Err(overtaken(&applied.changes).into());
@@ -295,6 +297,11 @@ impl Attempt {
             self.control.record(AuditEntry { what, reason: Some(reason), ..entry });
         }
     }
+}
+
+/// Whether anything may be changed at the moment.
+pub(super) fn is_open(live: &Live) -> Result<(), CommitError> {
+    live.closed.clone().map_or(Ok(()), |why| Err(CommitError::Closed(why)))
 }
 
 fn names(changes: &[Delta]) -> Vec<Arc<str>> {

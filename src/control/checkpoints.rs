@@ -46,6 +46,7 @@ struct Desk {
 #[derive(Default)]
 struct Paper {
     newest: Option<Guards>,
+    writing: bool,
     ending: bool,
 }
 
@@ -81,6 +82,12 @@ impl Checkpoints {
         self.desk.wake.notify_one();
     }
 
+    /// Whether what was handed over has been written, or could not be.
+    pub fn is_written(&self) -> bool {
+        let paper = self.desk.paper();
+        paper.newest.is_none() && !paper.writing
+    }
+
     /// Writes what waits and ends; a disk that hangs is given up after ten seconds.
     pub fn stop(&self) {
         self.desk.paper().ending = true;
@@ -106,8 +113,10 @@ impl Desk {
 
     fn next(&self) -> Option<Guards> {
         let mut paper = self.paper();
+        paper.writing = false;
         loop {
             if let Some(guards) = paper.newest.take() {
+                paper.writing = true;
                 return Some(guards);
             }
             if paper.ending {

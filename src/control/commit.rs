@@ -6,19 +6,21 @@
 //! again, publish, acknowledge. Risk waits for the disk; safety waits for nothing.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::attempt::Attempt;
 use super::change::{Change, Delta, Refusal};
 use super::desired::{Desired, GENERATIONS_AHEAD};
 use super::events::Events;
+use super::holdings::{Holdings, Ownership, Pen};
 use super::live::{CheckKey, Live};
 use super::recovery::{self, KillFile, TIDEGATE};
 use super::rollouts::{EvidenceDisk, Rollouts};
@@ -91,6 +93,9 @@ pub enum CommitError {
     /// Others were always faster.
     #[error("nothing changed: other changes kept coming in between; try again")]
     Busy,
+    /// Nothing may be changed at the moment.
+    #[error("nothing changed: {0}")]
+    Closed(Arc<str>),
 }
 
 /// Why the control plane does not start.
@@ -125,11 +130,15 @@ pub struct Control {
 pub(super) struct Inner {
     live: Mutex<Live>,
     publisher: Publisher,
-    allocated: Arc<AtomicU64>,
+    pub(super) published: watch::Sender<u64>,
+    pub(super) allocated: Arc<AtomicU64>,
     /// Held through a change toward the candidate: one at a time.
     risk: tokio::sync::Mutex<()>,
     pub(super) saver: Saver,
-    events: Arc<Events>,
+    pub(super) events: Arc<Events>,
+    /// Where the state is kept on a real disk.
+    pub(super) holdings: OnceLock<Holdings>,
+    pub(super) ownership: Ownership,
     pub(super) tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
     pub(super) rollouts: Rollouts,
@@ -158,7 +167,15 @@ pub struct Opened {
 impl Opened {
     /// Opens the folder and reads what is in it. One process at a time.
     pub fn open(path: &Path) -> Result<Self, StartError> {
-        let folder = StateFolder::open(path)?;
+        Self::read(StateFolder::open(path)?)
+    }
+
+    /// The same under the `lock` of a process that has let go of the folder.
+    pub fn take_over(path: &Path, lock: OwnedFd) -> Result<Self, StartError> {
+        Self::read(StateFolder::take_over(path, lock)?)
+    }
+
+    fn read(folder: StateFolder) -> Result<Self, StartError> {
         let recovered = folder.recover()?;
         let kills =
             folder.kill_file().map_err(|source| StartError::Io { what: "open the kill file", source })?;
@@ -179,10 +196,10 @@ impl Control {
         tallies: Arc<Tallies>,
     ) -> Result<Self, StartError> {
         let io = |what| move |source| StartError::Io { what, source };
-        let Opened { folder, recovered, mut kills } = opened;
+        let Opened { folder, recovered, kills } = opened;
         let log = folder.audit_log(AuditLimits::default()).map_err(io("open the audit log"))?;
         let events = Events::start(log, folder.audit_reader()).map_err(io("start the audit log"))?;
-        let mut states = folder.state_file();
+        let states = Pen::new(folder.state_file());
         let lost = match kills.found() {
             Found::Damaged { why } => Some(why.clone()),
             Found::OneSlot => {
@@ -198,19 +215,28 @@ impl Control {
                 Err(error) => (None, Some(lost.unwrap_or_else(|| error.to_string()))),
             },
         };
-        let mut checkpoints = folder.checkpoint_file();
+        let checkpoints = folder.checkpoint_file();
+        let kept_evidence = checkpoints.load();
+        let (kills, checkpoints) = (Pen::new(kills), Pen::new(checkpoints));
+        let holdings = Holdings { states, kills, checkpoints, folder };
+        let (states, kills, checkpoints) =
+            (holdings.states.clone(), holdings.kills.clone(), holdings.checkpoints.clone());
+        let folder = &holdings.folder;
         let evidence = EvidenceDisk {
-            kept: checkpoints.load(),
-            checkpoints: Box::new(move |bytes| checkpoints.save(bytes)),
+            kept: kept_evidence,
+            checkpoints: Box::new(move |bytes| checkpoints.with(|file| file.save(bytes))),
             records: Some((folder.record_log(RecordLimits::default()), folder.record_reader())),
         };
         let disk = Disk {
-            states: Box::new(move |bytes| states.save(bytes)),
-            kills: Box::new(move |bytes| kills.write(bytes)),
+            states: Box::new(move |bytes| states.with(|file| file.save(bytes))),
+            kills: Box::new(move |bytes| kills.with(|file| file.write(bytes))),
             evidence,
             events: Arc::new(events),
         };
-        Self::start_on(disk, recovered, kept, lost, configs, tallies)
+        let control = Self::start_on(disk, recovered, kept, lost, configs, tallies)?;
+        // Nobody else has it yet.
+        let _ = control.inner.holdings.set(holdings);
+        Ok(control)
     }
 
     /// The same on any disk: what was recovered from it is given.
@@ -249,10 +275,13 @@ impl Control {
         let inner = Inner {
             live: Mutex::default(),
             publisher: Publisher::new(),
+            published: watch::Sender::new(0),
             allocated,
             risk: tokio::sync::Mutex::default(),
             saver,
             events,
+            holdings: OnceLock::new(),
+            ownership: Ownership::default(),
             rollouts,
             windows: Mutex::new(Windows::new(tallies.clone())),
             tallies,
@@ -389,7 +418,8 @@ impl Control {
             let Some(flip) = live.checked(key, result) else { return };
             // Numbers beyond the reserved ones are for what people want; health can do without.
             let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
-            let generation = if is_exhausted { self.generation() } else { self.allocate() };
+            let generation =
+                if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
             self.publish(&mut live, generation);
             (flip, generation)
         };
@@ -410,6 +440,13 @@ impl Control {
 
     /// Saves for the last time and ends the threads. Call it when nothing changes any more.
     pub fn stop(&self) -> bool {
+        if self.inner.ownership.has_let_go() {
+            // The last word is somebody else's.
+            self.inner.saver.end();
+            self.end_rollouts();
+            self.inner.events.stop();
+            return true;
+        }
         self.record(by_us("stop", self.generation()));
         let saved = self.inner.saver.stop(self.desired());
         self.stop_rollouts();
@@ -480,7 +517,10 @@ impl Control {
         self.inner.publisher.publish(Arc::new(live.table(generation)));
         live.retire();
         self.inner.checks_changed.notify_one();
-        if self.last_allocated() + GENERATIONS_AHEAD / 2 > self.inner.saver.reserved() {
+        self.inner.published.send_replace(generation);
+        if live.closed.is_none()
+            && self.last_allocated() + GENERATIONS_AHEAD / 2 > self.inner.saver.reserved()
+        {
             // Most of the reserved numbers are used: reserve more, long before they run out.
             drop(self.inner.saver.save(live.desired.clone()));
         }

@@ -10,6 +10,7 @@ pub(super) fn counted(look: &TrialLook, split: &Split) -> Evidence {
     let mut evidence = Evidence {
         requests: PerRole::of(look.requests, candidate),
         failures: PerRole::of(look.failures, candidate),
+        drawn: Some(split.weight.ratio()),
         failed_visitors: knows_visitors(split).then_some(look.failed_visitors),
         ..Evidence::default()
     };

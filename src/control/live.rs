@@ -86,6 +86,8 @@ pub struct Live {
     endpoints_made: u32,
     asked: Asked,
     retiring: Vec<Arc<Endpoint>>,
+    /// Why nothing may be changed at the moment.
+    pub closed: Option<Arc<str>>,
 }
 
 impl Live {
@@ -203,6 +205,11 @@ impl Live {
     /// Everything that has to be checked.
     pub fn checks(&self) -> impl Iterator<Item = &CheckKey> {
         self.checks.keys()
+    }
+
+    /// What is known of each address that is checked.
+    pub fn health(&self) -> impl Iterator<Item = (&CheckKey, Health)> {
+        self.checks.iter().map(|(key, checked)| (key, checked.hysteresis.health()))
     }
 
     /// Why the last check of an endpoint failed.

@@ -4,11 +4,12 @@
 //! asks for a line that begins anew, as it does when a part of the file is full.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::holdings::Pen;
 use crate::rollout::Line;
 use crate::store::{RecordLog, RecordReader};
 
@@ -60,6 +61,9 @@ pub(super) struct Recorder {
     dropped: Arc<AtomicU64>,
     reader: Option<RecordReader>,
     ended: Mutex<Option<mpsc::Receiver<()>>>,
+    pub(super) log: Option<Pen<RecordLog>>,
+    /// Lines that are queued or being written.
+    pending: Arc<AtomicUsize>,
 }
 
 impl Recorder {
@@ -67,18 +71,28 @@ impl Recorder {
     pub fn start(records: Option<(RecordLog, RecordReader)>) -> io::Result<Self> {
         let dropped = Arc::<AtomicU64>::default();
         let Some((log, reader)) = records else {
-            return Ok(Self { queue: Mutex::default(), dropped, reader: None, ended: Mutex::default() });
+            return Ok(Self {
+                queue: Mutex::default(),
+                dropped,
+                reader: None,
+                ended: Mutex::default(),
+                log: None,
+                pending: Arc::default(),
+            });
         };
+        let (log, pending) = (Pen::new(log), Arc::<AtomicUsize>::default());
+        let (pen, left) = (log.clone(), pending.clone());
         let (queue, lines) = sync_channel::<Spoken>(QUEUED_MAX);
         let lost = dropped.clone();
         let (alive, ended) = mpsc::channel();
         std::thread::Builder::new().name("records".to_owned()).spawn(move || {
             let _alive = alive;
             // Let go before that, and with it the folder.
-            let mut log = log;
+            let pen = pen;
             let mut failing = false;
             for spoken in lines {
-                let written = write(&mut log, &spoken);
+                let written = pen.with(|log| write(log, &spoken));
+                left.fetch_sub(1, Ordering::AcqRel);
                 if let Err(error) = &written {
                     spoken.tape.breaks(spoken.stretch);
                     lost.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +104,7 @@ impl Recorder {
             }
         })?;
         let (queue, ended) = (Mutex::new(Some(queue)), Mutex::new(Some(ended)));
-        Ok(Self { queue, dropped, reader: Some(reader), ended })
+        Ok(Self { queue, dropped, reader: Some(reader), ended, log: Some(log), pending })
     }
 
     /// Takes down a line; never waits.
@@ -101,10 +115,17 @@ impl Recorder {
             Line::Begin { .. } => tape.stretches.fetch_add(1, Ordering::AcqRel) + 1,
             Line::Change { .. } | Line::Tick { .. } => tape.stretches.load(Ordering::Acquire),
         };
+        self.pending.fetch_add(1, Ordering::AcqRel);
         if queue.try_send(Spoken { tape: tape.clone(), stretch, line }).is_err() {
+            self.pending.fetch_sub(1, Ordering::AcqRel);
             tape.breaks(stretch);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether everything that was taken down has been written.
+    pub fn is_written(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 0
     }
 
     /// Whether anything is recorded at all.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::acts;
+use super::attempt::is_open;
 use super::commit::{CommitError, Control, REBASES_MAX, StartError, Who, by_us, matcher};
 use super::desired::{Changed, Desired, ServiceState};
 use super::live::places;
@@ -74,6 +75,7 @@ impl Control {
         for _ in 0..REBASES_MAX {
             let (proposal, generation) = {
                 let live = self.live();
+                is_open(&live)?;
                 let generation = self.allocate();
                 (self.propose(&live, self.reloaded_state(&live.desired, configs, generation)), generation)
             };

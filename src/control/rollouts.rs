@@ -131,6 +131,11 @@ impl Rollouts {
         self.wake.notify_one();
     }
 
+    /// Hands clocks and evidence to the disk.
+    pub fn checkpoint_now(&self, control: &Control, now: Instant) {
+        self.ticker().checkpoint(control, now, true);
+    }
+
     fn ticker(&self) -> MutexGuard<'_, Ticker> {
         self.ticker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,8 +143,12 @@ impl Rollouts {
 
 impl Control {
     /// Once a second, and at once after [`Control::alarmed`]: every rollout that runs gets what its traffic brought.
+    /// While changes are refused nothing is ticked either.
     pub fn tick_rollouts(&self, now: Instant, at: Timestamp) {
-        self.inner.rollouts.ticker().beat(self, now, at);
+        let mut ticker = self.inner.rollouts.ticker();
+        if self.closed().is_none() {
+            ticker.beat(self, now, at);
+        }
     }
 
     /// Resolves when rollouts should be ticked at once: a candidate fails again and again, or somebody sent an alarm.
@@ -282,7 +291,13 @@ impl Control {
     /// Writes the last checkpoint, and ends the threads.
     pub(super) fn stop_rollouts(&self) {
         let rollouts = &self.inner.rollouts;
-        rollouts.ticker().checkpoint(self, clock::now(), true);
+        rollouts.checkpoint_now(self, clock::now());
+        self.end_rollouts();
+    }
+
+    /// Ends the threads.
+    pub(super) fn end_rollouts(&self) {
+        let rollouts = &self.inner.rollouts;
         rollouts.checkpoints.stop();
         rollouts.recorder.stop();
     }

@@ -110,6 +110,13 @@ impl Saver {
         self.kills.put(desired, true)
     }
 
+    /// Saves what is in force, state and kill locks, as if it were for the last time: no generation numbers are set
+    /// aside beyond those that were given out. Nothing may be given out until it is saved again.
+    pub fn save_without_reserve(&self, desired: Arc<Desired>) -> (Ticket, Ticket) {
+        let last = |desired| Fresh { item: desired, in_force: true, last: true };
+        (self.states.add(last(desired.clone())), self.kills.add(last(desired)))
+    }
+
     /// Whether everything in force is on disk, one way or the other.
     pub fn is_saved(&self) -> bool {
         self.states.lock().in_force.is_none()
@@ -130,12 +137,23 @@ impl Saver {
     pub fn stop(&self, desired: Arc<Desired>) -> bool {
         drop(self.kills.put_last(desired.clone()));
         let mut ticket = self.states.put_last(desired);
+        self.join();
+        matches!(ticket.try_recv(), Ok(Ok(())))
+    }
+
+    /// Ends the threads without another write, where somebody else writes by now.
+    pub fn end(&self) {
+        self.kills.end();
+        self.states.end();
+        self.join();
+    }
+
+    fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for ended in threads {
             // Nothing is ever sent: the other end goes when its thread does.
             let _ = ended.recv_timeout(STOP_PATIENCE);
         }
-        matches!(ticket.try_recv(), Ok(Ok(())))
     }
 }
 

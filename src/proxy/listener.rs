@@ -46,24 +46,44 @@ pub enum BindError {
     },
 }
 
-/// So many sockets for one address; a port 0 is chosen once, for all.
-pub(super) fn bind(address: SocketAddr, count: usize) -> Result<Vec<StdListener>, BindError> {
+/// So many sockets for one address; a port 0 is chosen once, for all. `inherited` are those that listen there already:
+/// all of them are kept, and only what is missing is bound.
+pub(super) fn bind(
+    address: SocketAddr,
+    count: usize,
+    inherited: Vec<StdListener>,
+) -> Result<Vec<StdListener>, BindError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(address),
         io::ErrorKind::PermissionDenied => BindError::NotAllowed(address),
         _ => BindError::Other { address, source },
     };
-    if address.port() != 0 {
-        open(address, false).map_err(failed)?;
+    let mut address = match inherited.first() {
+        Some(first) => first.local_addr().map_err(failed)?,
+        None => {
+            if address.port() != 0 {
+                open(address, false).map_err(failed)?;
+            }
+            address
+        }
+    };
+    let mut listeners = inherited;
+    for listener in &listeners {
+        listener.set_nonblocking(true).map_err(failed)?;
     }
-    let mut address = address;
-    let mut listeners = Vec::with_capacity(count);
-    for _ in 0..count {
+    for missing in listeners.len()..count {
         let socket = open(address, true).and_then(|socket| {
             socket.listen(BACKLOG)?;
             Ok(socket)
         });
-        let listener: StdListener = socket.map_err(failed)?.into();
+        let listener: StdListener = match socket {
+            // Somebody else bound what we were given, and for one socket only: threads share it.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !listeners.is_empty() => {
+                let shared = &listeners[missing % listeners.len()];
+                shared.try_clone().map_err(failed)?
+            }
+            socket => socket.map_err(failed)?.into(),
+        };
         address = listener.local_addr().map_err(failed)?;
         listeners.push(listener);
     }

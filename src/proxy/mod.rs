@@ -37,6 +37,7 @@ mod retry;
 mod room;
 mod server;
 mod settings;
+mod sockets;
 mod target;
 mod tls;
 mod visitor;
@@ -52,6 +53,7 @@ pub use settings::{
     ClientLimits, ClientTimeouts, ForwardedHeader, Grace, ListenerSettings, LiveSettings, ProxySettings,
     TrustedProxies,
 };
+pub use sockets::{Place, Sockets};
 pub use tls::{ClientAuth, TlsError, TlsSettings, TlsVersion};
 pub use visitor::{Decision, Ignored, Means, decide};
 

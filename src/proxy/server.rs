@@ -14,8 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::listener::{BindError, accept, bind};
+use super::listener::{BindError, accept};
 use super::room::Room;
+use super::sockets::Sockets;
 use super::worker::{Lobby, Worker};
 use super::{LiveSettings, ProxySettings};
 use crate::clock;
@@ -49,6 +50,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A listening socket cannot be copied.
+    #[error("copy a listening socket")]
+    Share(#[source] io::Error),
     /// A worker thread cannot be started.
     #[error("start a worker thread")]
     Thread(#[source] io::Error),
@@ -66,6 +70,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Proxy {
     addresses: Vec<SocketAddr>,
+    /// Copies of the listening sockets, for a process that takes over; gone once this one accepts no more.
+    sockets: Mutex<Option<Sockets>>,
     phase: watch::Sender<Phase>,
     alive: watch::Receiver<usize>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -76,27 +82,27 @@ impl Proxy {
     /// limit of file descriptors (`RLIMIT_NOFILE`) at this moment: three quarters of it, or all but 256, half for
     /// clients and half for endpoints.
     pub fn start(settings: ProxySettings, shared: Shared) -> Result<Self, StartError> {
-        let room = Room::of_process(settings.threads.get());
-        Self::start_within(room, settings, shared)
+        let sockets = Sockets::bind(&settings, Vec::new())?;
+        Self::start_on(sockets, settings, shared)
     }
 
-    /// As [`Proxy::start`], with so much room for each worker.
+    /// The same on sockets that were bound before.
+    pub fn start_on(sockets: Sockets, settings: ProxySettings, shared: Shared) -> Result<Self, StartError> {
+        let room = Room::of_process(settings.threads.get());
+        Self::start_within(room, sockets, settings, shared)
+    }
+
+    /// As [`Proxy::start_on`], with so much room for each worker.
     pub(super) fn start_within(
         room: Room,
+        sockets: Sockets,
         settings: ProxySettings,
         shared: Shared,
     ) -> Result<Self, StartError> {
         let count = settings.threads.get();
-        let mut addresses = Vec::new();
-        let mut listeners: Vec<Vec<StdListener>> = Vec::new();
-        listeners.resize_with(count, Vec::new);
-        for address in &settings.listen {
-            let sockets = bind(*address, count)?;
-            addresses.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
-            for (of_thread, socket) in listeners.iter_mut().zip(sockets) {
-                of_thread.push(socket);
-            }
-        }
+        let addresses = sockets.addresses();
+        let kept = sockets.try_clone().map_err(StartError::Share)?;
+        let listeners = sockets.deal(count);
         let lobby = Lobby::new();
         let (phase, told) = watch::channel(Phase::Serving);
         let (count_down, alive) = watch::channel(count);
@@ -130,7 +136,19 @@ impl Proxy {
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
-        Ok(Self { addresses, phase, alive, threads: Mutex::new(threads) })
+        let (threads, sockets) = (Mutex::new(threads), Mutex::new(Some(kept)));
+        Ok(Self { addresses, sockets, phase, alive, threads })
+    }
+
+    /// Copies of the listening sockets, for a process that takes over: connections that wait on them are accepted by
+    /// whoever is first. `None` while it drains.
+    pub fn share_sockets(&self) -> io::Result<Option<Sockets>> {
+        self.sockets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(Sockets::try_clone)
+            .transpose()
     }
 
     /// Where it listens, with port numbers filled in; in the order of the settings.
@@ -165,6 +183,8 @@ impl Proxy {
     }
 
     fn advance(&self, to: Phase) {
+        // Before the threads close theirs: a port is closed when all copies are.
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.phase.send_if_modified(|phase| {
             let advances = *phase < to;
             *phase = to.max(*phase);
@@ -190,11 +210,16 @@ async fn reached(mut told: watch::Receiver<Phase>, phase: Phase) {
 }
 
 /// One thread's life.
-async fn work(worker: Worker, listeners: Vec<StdListener>, told: watch::Receiver<Phase>, drain: Duration) {
+async fn work(
+    worker: Worker,
+    listeners: Vec<(usize, StdListener)>,
+    told: watch::Receiver<Phase>,
+    drain: Duration,
+) {
     let worker = Rc::new(worker);
     worker.beat(clock::now(), clock::wall());
     let accepting = Rc::new(Cell::new(0usize));
-    for (number, listener) in listeners.into_iter().enumerate() {
+    for (number, listener) in listeners {
         // A listener that cannot be registered leaves its port to the other threads.
         let Ok(listener) = TcpListener::from_std(listener) else { continue };
         let (worker, told, accepting) = (worker.clone(), told.clone(), accepting.clone());

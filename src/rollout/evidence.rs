@@ -99,6 +99,10 @@ pub struct Evidence {
     /// In the order of [`Stratum::ALL`].
     #[serde(skip_serializing_if = "is_default")]
     pub strata: [StratumEvidence; 3],
+    /// The chance with which each request of [`Stratum::Draw`] was given to the candidate, between 0 and 1; `None`
+    /// if it is not known.
+    #[serde(skip_serializing_if = "is_default")]
+    pub drawn: Option<f64>,
     /// All outcomes, judged or not: what `min_requests` and the error budget count.
     #[serde(skip_serializing_if = "is_default")]
     pub requests: PerRole<u64>,

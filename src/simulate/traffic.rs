@@ -103,7 +103,8 @@ impl<'a> Traffic<'a> {
                 candidate = b.plus(candidate);
             }
         }
-        (self.evidence(at_s, worse, stable, candidate), length_s)
+        let evidence = self.evidence(at_s, worse, stable, candidate);
+        (Evidence { drawn: Some(share), ..evidence }, length_s)
     }
 
     fn failing(&self, at_s: f64) -> f64 {

@@ -4,10 +4,15 @@
 //! process ends; the pid inside is only for people. Every writer keeps the lock too, so a saver thread
 //! that outlives the [`StateFolder`] still keeps others out. A full disk does not stop a start: what
 //! was saved can be read, and the kill file needs no room.
+//!
+//! The lock can be shared with a process that takes over: it belongs to the open file, not to the process, so there
+//! is no moment at which nobody holds it, and it is free only when both are gone. Who of the two writes is theirs to
+//! agree on.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,6 +66,12 @@ pub enum OpenError {
         /// The cause.
         source: io::Error,
     },
+    /// What was passed on is the lock of another folder.
+    #[error("the lock that was handed over is not that of state folder {}; it needs a restart to move", path.display())]
+    NotItsLock {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 fn owner(pid: Option<u32>) -> String {
@@ -79,7 +90,7 @@ pub(super) struct Owned {
     pub(super) path: PathBuf,
     /// Whether a state was ever kept here before this process came.
     pub(super) was_used: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl StateFolder {
@@ -95,7 +106,32 @@ impl StateFolder {
         let lock = take_lock(path)?;
         probe(path).map_err(not_writable)?;
         let was_used = has_traces(path).map_err(not_writable)?;
-        Ok(Self { owned: Arc::new(Owned { path: path.to_owned(), was_used, _lock: lock }) })
+        Ok(Self { owned: Arc::new(Owned { path: path.to_owned(), was_used, lock }) })
+    }
+
+    /// Takes over a folder from the process that shared its `lock` and writes no more.
+    pub fn take_over(path: &Path, lock: OwnedFd) -> Result<Self, OpenError> {
+        let not_writable = |source| OpenError::NotWritable { path: path.to_owned(), source };
+        let lock = File::from(lock);
+        let (held, there) = (lock.metadata(), fs::metadata(path.join(LOCK)));
+        let place = |file: fs::Metadata| (file.dev(), file.ino());
+        if held.map(place).map_err(not_writable)? != there.map(place).map_err(not_writable)? {
+            return Err(OpenError::NotItsLock { path: path.to_owned() });
+        }
+        probe(path).map_err(not_writable)?;
+        let was_used = has_traces(path).map_err(not_writable)?;
+        sign(&lock);
+        Ok(Self { owned: Arc::new(Owned { path: path.to_owned(), was_used, lock }) })
+    }
+
+    /// The lock, for the process that takes over: held for as long as either has it.
+    pub fn share_lock(&self) -> io::Result<OwnedFd> {
+        self.owned.lock.try_clone().map(OwnedFd::from)
+    }
+
+    /// Puts this process's id into the lock file again, after somebody else had taken over and is gone.
+    pub fn sign_lock(&self) {
+        sign(&self.owned.lock);
     }
 
     /// Where it is.
@@ -171,10 +207,14 @@ fn take_lock(folder: &Path) -> Result<File, OpenError> {
         }
         Err(errno) => return Err(OpenError::NotLockable { path, source: errno.into() }),
     }
-    // The pid helps people and decides nothing, so a full disk may lose it.
-    let pid = format!("{}\n", std::process::id());
-    let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
+    sign(&file);
     Ok(file)
+}
+
+/// The pid helps people and decides nothing, so a full disk may lose it.
+fn sign(lock: &File) {
+    let pid = format!("{}\n", std::process::id());
+    let _ = lock.set_len(0).and_then(|()| lock.write_all_at(pid.as_bytes(), 0));
 }
 
 fn probe(folder: &Path) -> io::Result<()> {
@@ -229,6 +269,28 @@ mod tests {
         assert!(refused(), "the saver still writes");
         drop(saver);
         assert!(StateFolder::open(place.path()).is_ok());
+    }
+
+    #[test]
+    fn a_shared_lock_is_held_until_both_are_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let old = StateFolder::open(place.path()).unwrap();
+        let new = StateFolder::take_over(place.path(), old.share_lock().unwrap()).unwrap();
+        drop(old);
+        assert!(matches!(StateFolder::open(place.path()), Err(OpenError::AlreadyOwned { .. })));
+        let saver = new.state_file();
+        drop(new);
+        assert!(matches!(StateFolder::open(place.path()), Err(OpenError::AlreadyOwned { .. })));
+        drop(saver);
+        StateFolder::open(place.path()).unwrap();
+    }
+
+    #[test]
+    fn the_lock_of_another_folder_is_refused() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (one, _held) = (StateFolder::open(one.path()).unwrap(), StateFolder::open(other.path()).unwrap());
+        let taken = StateFolder::take_over(other.path(), one.share_lock().unwrap());
+        assert!(matches!(taken, Err(OpenError::NotItsLock { .. })));
     }
 
     #[test]

@@ -4,16 +4,16 @@
 //! healthy stands in the routing table, not here, so that there is one truth and one swap.
 
 mod balance;
-mod connection;
 mod endpoint;
 mod health;
+mod http1;
 mod pool;
 mod stream;
 mod transport;
 
 pub use balance::{Load, pick};
-pub use connection::{BodyError, Connection, ResponseBody, SendError, SendErrorKind, Sent};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use health::{Health, HealthSettings, Hysteresis};
+pub use http1::{BodyError, Connection, Malformed, ResponseBody, SendError, SendErrorKind, Sent, Upgraded};
 pub use pool::{EndpointPool, Lease, Pools, Slot};
 pub use transport::{ConnectError, is_local};

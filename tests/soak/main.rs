@@ -400,6 +400,97 @@ async fn a_state_that_cannot_be_replaced_is_the_same_as_a_full_disk() {
 }
 
 #[tokio::test]
+async fn twenty_upgrades_in_a_row_under_load_fail_no_request() {
+    let _alone = ONE.lock().await;
+    let (blue, green) = origins().await;
+    let plan = tidegate().service("shop", &blue, &green).with("split: {by: request}");
+    let mut gate = plan.start_daemon().await;
+    let first = gate.pid();
+    let load = gate.load("/");
+    let (mut took, mut closed) = (Vec::new(), Vec::new());
+    for step in 0..20 {
+        let weight = format!("{}%", 10 + step);
+        gate.shift("shop", &weight).await;
+        load.goes_on(2_000).await;
+        let upgraded = gate.upgrade("").await.unwrap_or_else(|refused| panic!("{refused:?}"));
+        took.push(upgraded.took_ms * 1_000);
+        closed.push(upgraded.closed_ms * 1_000);
+        assert_eq!(gate.weight("shop").await.to_string(), weight);
+        load.goes_on(2_000).await;
+    }
+    let seen = load.end().await;
+    println!(
+        "{} requests over 20 upgrades, {} failed; {}",
+        seen.total(),
+        seen.failures.len(),
+        latencies(&seen)
+    );
+    println!("an upgrade: {}; changes refused: {}", quantiles(took), quantiles(closed));
+    seen.assert_none_failed();
+    assert!(gate.pid() != first && gate.first_has_ended().await);
+}
+
+#[tokio::test]
+async fn whoever_is_killed_in_an_upgrade_the_next_start_finds_the_last_acknowledged_weight() {
+    let _alone = ONE.lock().await;
+    let (blue, green) = origins().await;
+    let mut chance = chance();
+    let plan = tidegate().service("shop", &blue, &green).with("split: {by: request}");
+    let mut gate = plan.start_daemon().await;
+    let (mut newest, mut came_through) = (0, 0);
+    for round in 0..60_u32 {
+        gate.is_ready().await;
+        let changed = gate.shift("shop", &format!("{}%", 1 + round)).await;
+        assert!(changed.generation > newest, "{} after {newest}", changed.generation);
+        newest = changed.generation;
+        let old = gate.pid();
+        let micros = chance.u64(0..120_000);
+        let (socket, body) = (gate.socket(), String::from("{}"));
+        let order = tokio::spawn(async move {
+            let head =
+                format!("POST /v1/upgrade HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n", body.len());
+            let mut wire = support::Wire::new(tokio::net::UnixStream::connect(socket).await?);
+            wire.ask(format!("{head}{body}").as_bytes()).await
+        });
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+        let children = fs::read_to_string(format!("/proc/{old}/task/{old}/children")).unwrap_or_default();
+        let new: Vec<u32> = of_all_threads(old, &children);
+        let (dies, both) = (chance.bool(), chance.u8(0..3) == 0);
+        if dies || both {
+            support::gate::send(old, rustix::process::Signal::KILL);
+        }
+        if !dies || both {
+            new.iter().for_each(|pid| support::gate::send(*pid, rustix::process::Signal::KILL));
+        }
+        let answer = order.await.unwrap();
+        came_through += u32::from(answer.is_ok_and(|answer| answer.status() == 200));
+        // Whoever is left is asked nothing more: both end, and the next one begins.
+        for pid in &new {
+            support::gate::send(*pid, rustix::process::Signal::KILL);
+            support::gate::has_gone(*pid).await;
+        }
+        let again = gate.dies().begins_again();
+        gate = again.unwrap_or_else(|why| panic!("round {round}, {micros} µs: {why}"));
+        assert_eq!(gate.weight("shop").await.to_string(), format!("{}%", 1 + round), "{micros} µs");
+        assert!(gate.service("shop").await.lock.is_none());
+    }
+    println!("60 upgrades with somebody killed, {came_through} of them came through before that");
+}
+
+/// The children of a process, whichever of its threads they were started by.
+fn of_all_threads(pid: u32, of_first: &str) -> Vec<u32> {
+    let mut all = of_first.to_owned();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        all += &fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        all.push(' ');
+    }
+    let mut pids: Vec<u32> = all.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+#[tokio::test]
 async fn prometheus_scrapes_it_and_promtool_finds_nothing() {
     let _alone = ONE.lock().await;
     let exists = |name: &str| Command::new(name).arg("--version").output().is_ok();

@@ -16,3 +16,4 @@ mod rollouts;
 mod shares;
 mod telemetry;
 mod tls;
+mod upgrade;

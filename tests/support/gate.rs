@@ -1,7 +1,8 @@
 //! The gate between clients and origins, with a folder of its own: in this process, or as the real program.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,7 @@ use std::thread::JoinHandle;
 
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-use tidegate::admin::api::{Changed, Event, Problem, Reloaded, ServiceStatus, Status};
+use tidegate::admin::api::{Changed, Event, Problem, Reloaded, ServiceStatus, Status, Upgraded};
 use tidegate::app::{Extras, Running, Source, StartError};
 use tidegate::config::{self, Overrides};
 use tidegate::traffic::{Variant, Weight};
@@ -29,6 +30,8 @@ static BINDING: Mutex<()> = Mutex::new(());
 pub struct Plan {
     settings: String,
     services: String,
+    environment: Vec<(String, String)>,
+    activated: Option<Arc<TcpListener>>,
 }
 
 /// A plan for a gate with ports of its own choice, two threads and no service yet.
@@ -58,6 +61,18 @@ impl Plan {
     /// Adds a line that is not a service's.
     pub fn set(mut self, line: &str) -> Self {
         self.settings += &format!("{line}\n");
+        self
+    }
+
+    /// Gives the real program a variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives the real program a socket that listens already, as a service manager does.
+    pub fn activated(mut self, socket: TcpListener) -> Self {
+        self.activated = Some(Arc::new(socket));
         self
     }
 
@@ -125,8 +140,16 @@ pub struct Gate {
 }
 
 enum Process {
-    Inside { running: Option<JoinHandle<bool>>, stop: Box<dyn Fn(bool) + Send + Sync> },
-    Daemon { child: Child, said: Arc<Mutex<String>> },
+    Inside {
+        running: Option<JoinHandle<bool>>,
+        stop: Box<dyn Fn(bool) + Send + Sync>,
+    },
+    /// `successor`: the process that has taken over, if one has.
+    Daemon {
+        child: Child,
+        said: Arc<Mutex<String>>,
+        successor: Option<u32>,
+    },
 }
 
 impl Gate {
@@ -151,12 +174,26 @@ impl Gate {
     }
 
     fn begin_daemon(folder: Arc<TempDir>, plan: Plan, file: &Path) -> Result<Self, String> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let program = env!("CARGO_BIN_EXE_tidegate");
+        let mut command = match &plan.activated {
+            None => Command::new(program),
+            Some(socket) => {
+                // Only the process itself knows its number, and the sockets begin at the fourth descriptor.
+                let mut shell = Command::new("/bin/sh");
+                let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 0</dev/null";
+                shell.args(["-c", script, program]).stdin(OwnedFd::from(socket.try_clone().unwrap()));
+                shell
+            }
+        };
+        if plan.activated.is_none() {
+            command.stdin(Stdio::null());
+        }
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(file)
             .env_clear()
-            .stdin(Stdio::null())
+            .envs(plan.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -178,7 +215,8 @@ impl Gate {
         std::thread::spawn(move || {
             lines.for_each(|line| *hears.lock().unwrap() += &format!("{line}\n"));
         });
-        Ok(Self { folder, plan, address, telemetry, process: Process::Daemon { child, said } })
+        let process = Process::Daemon { child, said, successor: None };
+        Ok(Self { folder, plan, address, telemetry, process })
     }
 
     /// Where clients connect.
@@ -325,6 +363,36 @@ impl Gate {
         std::fs::write(self.folder().join("tidegate.yaml"), text).unwrap();
     }
 
+    /// `tidegate upgrade`, with the fields of its request.
+    pub async fn upgrade(&mut self, request: &str) -> Asked<Upgraded> {
+        let upgraded: Upgraded = self.ask("POST", "/v1/upgrade", &[], request).await?;
+        self.has_successor(upgraded.new.pid);
+        Ok(upgraded)
+    }
+
+    /// From now on another process is meant, and is ended at the end.
+    pub fn has_successor(&mut self, pid: u32) {
+        let Process::Daemon { successor, .. } = &mut self.process else { panic!("only a daemon has one") };
+        *successor = Some(pid);
+    }
+
+    /// Waits for the end of the process that was started first: whether it ended well.
+    pub async fn first_has_ended(&mut self) -> bool {
+        let Process::Daemon { child, .. } = &mut self.process else { panic!("only a daemon has successors") };
+        until("the first process has ended", async || child.try_wait().unwrap()).await.success()
+    }
+
+    /// Whether this is the process that was started first.
+    pub fn is_first(&self, pid: u32) -> bool {
+        matches!(&self.process, Process::Daemon { child, .. } if child.id() == pid)
+    }
+
+    /// Stops the newest process: whether it ended.
+    pub async fn has_ended_when_stopped(mut self) -> bool {
+        self.asks_to_stop(false);
+        self.has_ended().await && !self.socket().exists()
+    }
+
     /// `tidegate status`.
     pub async fn status(&self) -> Status {
         self.ask("GET", "/v1/status", &[], "").await.unwrap_or_else(|refused| panic!("{refused:?}"))
@@ -378,16 +446,14 @@ impl Gate {
 
     /// Sends a signal to the daemon.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let Process::Daemon { child, .. } = &self.process else { panic!("only a daemon hears signals") };
-        let pid = rustix::process::Pid::from_child(child);
-        // It may be gone already.
-        let _ = rustix::process::kill_process(pid, signal);
+        assert!(matches!(self.process, Process::Daemon { .. }), "only a daemon hears signals");
+        send(self.pid(), signal);
     }
 
     /// The daemon's process id.
     pub fn pid(&self) -> u32 {
         match &self.process {
-            Process::Daemon { child, .. } => child.id(),
+            Process::Daemon { child, successor, .. } => successor.unwrap_or(child.id()),
             Process::Inside { .. } => std::process::id(),
         }
     }
@@ -400,6 +466,10 @@ impl Gate {
                 until("it has stopped", async || running.is_finished().then_some(())).await;
                 running.join().unwrap()
             }
+            Process::Daemon { successor: Some(pid), .. } => {
+                has_gone(*pid).await;
+                true
+            }
             Process::Daemon { child, .. } => {
                 until("it has stopped", async || child.try_wait().unwrap()).await.success()
             }
@@ -408,7 +478,12 @@ impl Gate {
 
     /// Kills the daemon, as kill -9 does.
     pub fn dies(mut self) -> Remains {
-        let Process::Daemon { child, .. } = &mut self.process else { panic!("only a daemon can be killed") };
+        let Process::Daemon { child, successor, .. } = &mut self.process else {
+            panic!("only a daemon can be killed")
+        };
+        if let Some(pid) = successor {
+            send(*pid, rustix::process::Signal::KILL);
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         self.remains()
@@ -445,7 +520,10 @@ impl Drop for Gate {
                     drop(running.join());
                 }
             }
-            Process::Daemon { child, .. } => {
+            Process::Daemon { child, successor, .. } => {
+                if let Some(pid) = successor {
+                    send(*pid, rustix::process::Signal::KILL);
+                }
                 drop(child.kill());
                 drop(child.wait());
             }
@@ -477,6 +555,22 @@ impl Remains {
             Kind::Daemon => Gate::begin_daemon(self.folder, self.plan, &file),
         }
     }
+}
+
+/// Sends a signal to a process, which may be gone already.
+pub fn send(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// Waits until a process that is not our child has ended.
+pub async fn has_gone(pid: u32) {
+    let gone = async || {
+        // Nobody may have asked how it ended: then its name is still there, with a Z for its state.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z")).then_some(())
+    };
+    until("the process has gone", gone).await;
 }
 
 /// Understands an answer of the admin socket.

@@ -419,6 +419,51 @@ pub struct Stopping {
     pub drain_ms: u64,
 }
 
+/// `POST /v1/upgrade`: starts the binary anew, passes everything on to it, and goes once it serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeRequest {
+    /// The binary, as an absolute path; without it the one at the path that the running process was started from. For root
+    /// and the user that runs tidegate only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// How long the new process may take until it is ready, in milliseconds; default 30 000, 1 to 600 000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Why; for the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who the caller says it acts for.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<String>,
+}
+
+/// The answer to an [`UpgradeRequest`], given once the new process serves.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Upgraded {
+    /// The host's name.
+    pub host: String,
+    /// The process that goes.
+    pub old: ProcessVersion,
+    /// The process that serves.
+    pub new: ProcessVersion,
+    /// From the request read to the new process serving, in milliseconds.
+    pub took_ms: u64,
+    /// Of that, how long changes were refused, in milliseconds.
+    pub closed_ms: u64,
+    /// How long the old process may go on with what it holds, in milliseconds.
+    pub drain_ms: u64,
+}
+
+/// A process and what it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ProcessVersion {
+    /// Its id.
+    pub pid: u32,
+    /// Tidegate's version.
+    pub version: String,
+}
+
 /// One line of the audit log, of `GET /v1/events?last=N` (an array, oldest first; default 20, at most 1000) and
 /// of `GET /v1/events?follow=true` (server-sent events, one JSON object each).
 pub use crate::store::AuditEntry as Event;

@@ -54,7 +54,7 @@ impl From<CommitError> for Problem {
             CommitError::Refused(refusal) => refusal_kind(refusal),
             CommitError::KeyReused(_) => ProblemKind::KeyReused,
             CommitError::NotSaved(_) | CommitError::DiskTimeout => ProblemKind::Internal,
-            CommitError::Busy => ProblemKind::Unavailable,
+            CommitError::Busy | CommitError::Closed(_) => ProblemKind::Unavailable,
         };
         problem(kind, with_causes(&error))
     }

@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +15,8 @@ use hyper_util::service::TowerToHyperService;
 use rustix::fs::{Gid, Mode};
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::patience::Patient;
 use super::routes::{Peer, Ties, router};
@@ -24,6 +27,8 @@ const CONNECTIONS_MAX: usize = 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take nothing of its answer.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long answers that are under way at the end may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Why there is no admin socket.
 #[derive(Debug, Error)]
@@ -53,12 +58,13 @@ pub enum AdminError {
     },
 }
 
-/// The bound socket. Its file is removed when this is dropped.
+/// The bound socket. Its file is removed when this is dropped, unless it is somebody else's by then.
 #[derive(Debug)]
 pub struct AdminListener {
     socket: std::os::unix::net::UnixListener,
     path: PathBuf,
     inode: u64,
+    keeps_file: Arc<AtomicBool>,
 }
 
 impl AdminListener {
@@ -106,6 +112,36 @@ impl AdminListener {
         let bound = std::os::unix::net::UnixListener::bind(path);
         rustix::process::umask(umask);
         let socket = bound.map_err(io("bind"))?;
+        Self::on(socket, path, group, Arc::default())
+    }
+
+    /// Takes over a socket that listens on `path` already. Its mode becomes the same as if it were bound here.
+    /// As long as `keeps_file`, the file belongs to somebody else and is not removed.
+    pub fn adopt(
+        socket: std::os::unix::net::UnixListener,
+        path: &Path,
+        group: Option<&str>,
+        keeps_file: Arc<AtomicBool>,
+    ) -> Result<Self, AdminError> {
+        let group = group.map(gid).transpose()?;
+        if group.is_none() {
+            let path = path.to_owned();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .map_err(|source| AdminError::Io { what: "close to others", path, source })?;
+        }
+        Self::on(socket, path, group, keeps_file)
+    }
+
+    fn on(
+        socket: std::os::unix::net::UnixListener,
+        path: &Path,
+        group: Option<Gid>,
+        keeps_file: Arc<AtomicBool>,
+    ) -> Result<Self, AdminError> {
+        let io = |what| {
+            let path = path.to_owned();
+            move |source| AdminError::Io { what, path, source }
+        };
         if let Some(group) = group {
             rustix::fs::chown(path, None, Some(group))
                 .map_err(|error| io("give to its group")(error.into()))?;
@@ -113,7 +149,12 @@ impl AdminListener {
         }
         socket.set_nonblocking(true).map_err(io("prepare"))?;
         let inode = fs::symlink_metadata(path).map_err(io("look at"))?.ino();
-        Ok(Self { socket, path: path.to_owned(), inode })
+        Ok(Self { socket, path: path.to_owned(), inode, keeps_file })
+    }
+
+    /// A copy of the socket, for a process that takes over, and whether its file belongs to somebody else.
+    pub fn share(&self) -> io::Result<(std::os::unix::net::UnixListener, Arc<AtomicBool>)> {
+        Ok((self.socket.try_clone()?, self.keeps_file.clone()))
     }
 
     /// Where it is.
@@ -121,13 +162,55 @@ impl AdminListener {
         &self.path
     }
 
-    /// Serves until it is dropped.
-    pub async fn serve(self, ties: Ties) -> io::Result<()> {
-        let listener = UnixListener::from_std(self.socket.try_clone()?)?;
+    /// Serves until `ending`; answers that are under way then have a second. From `passed_on` on somebody else accepts
+    /// connections, and the file is theirs; answers that are under way go on until `ending`.
+    pub async fn serve(
+        self,
+        ties: Ties,
+        passed_on: impl Future<Output = ()>,
+        ending: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         let router = router(Arc::new(ties));
+        let (stop, stopping) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut ending = pin!(ending);
+        tokio::select! {
+            accepted = self.accept(router, &mut connections, stopping, passed_on) => {
+                accepted?;
+                // Whoever keeps a connection is to find the one who has the say.
+                drop(stop);
+                ending.await;
+            }
+            () = &mut ending => drop(stop),
+        }
+        let ended = async { while connections.join_next().await.is_some() {} };
+        // Whoever still has no answer by then has not asked in time, or follows along.
+        let _ = tokio::time::timeout(LAST_ANSWERS, ended).await;
+        Ok(())
+    }
+
+    /// Accepts until `passed_on`.
+    async fn accept(
+        self,
+        router: Router,
+        connections: &mut JoinSet<()>,
+        stopping: watch::Receiver<()>,
+        passed_on: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let listener = UnixListener::from_std(self.socket.try_clone()?)?;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut passed_on = pin!(passed_on);
         loop {
-            let stream = match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut passed_on => {
+                    self.keeps_file.store(true, Ordering::Release);
+                    return Ok(());
+                }
+                accepted = listener.accept() => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => {
                     // Out of descriptors, most likely. Trying again at once would only spin.
@@ -136,9 +219,9 @@ impl AdminListener {
                 }
             };
             let Ok(place) = places.clone().try_acquire_owned() else { continue };
-            let router = router.clone();
-            tokio::spawn(async move {
-                serve_one(stream, router).await;
+            let (router, stopping) = (router.clone(), stopping.clone());
+            connections.spawn(async move {
+                serve_one(stream, router, stopping).await;
                 drop(place);
             });
         }
@@ -148,21 +231,31 @@ impl AdminListener {
 impl Drop for AdminListener {
     fn drop(&mut self) {
         // Only our own: somebody else may have bound the path meanwhile.
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if !self.keeps_file.load(Ordering::Acquire)
+            && fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+        {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-async fn serve_one(stream: UnixStream, router: Router) {
+async fn serve_one(stream: UnixStream, router: Router, mut stopping: watch::Receiver<()>) {
     let peer = Peer::of(&stream);
     let service = TowerToHyperService::new(router.layer(axum::Extension(peer)));
+    let mut serving = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service)
+    );
     // A client that goes away is not an error of ours.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service)
-        .await;
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        // Nothing is ever sent: the other end goes.
+        _ = stopping.changed() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let _ = serving.await;
 }
 
 /// Connects without waiting.

@@ -14,7 +14,7 @@ mod routes;
 mod status;
 
 pub use listener::{AdminError, AdminListener};
-pub use routes::{Break, MakePlan, Reload, Stop, Ties};
+pub use routes::{Break, MakePlan, Reload, Stop, Ties, Upgrade};
 
 #[cfg(test)]
 mod tests;

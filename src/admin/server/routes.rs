@@ -25,7 +25,8 @@ use super::{rollouts, status};
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
     OverrideAnswer, OverrideRequest, PlanRequest, Problem, ProblemKind, ReloadRequest, Reloaded,
-    ServiceChange, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, WaitQuery, unknown_service,
+    ServiceChange, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, UpgradeRequest, Upgraded,
+    WaitQuery, unknown_service,
 };
 use crate::clock::{self, Timestamp};
 use crate::control::{Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
@@ -44,11 +45,14 @@ const EVENTS_MAX: usize = 1000;
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(600);
 const WAIT_STEP: Duration = Duration::from_millis(20);
+const UPGRADE_MS_MAX: u64 = 600_000;
 const OVERRIDE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
 type Later<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
 /// Reads the configuration file again.
 pub type Reload = Box<dyn Fn(ReloadRequest, Who) -> Later<Reloaded> + Send + Sync>;
+/// Passes everything on to another process; returns once that one serves, or why it does not.
+pub type Upgrade = Box<dyn Fn(UpgradeRequest, Who) -> Later<Upgraded> + Send + Sync>;
 /// Begins to stop; `true`: without waiting for open requests.
 pub type Stop = Box<dyn Fn(bool, Who) -> Stopping + Send + Sync>;
 /// Makes a plan of what was asked for at a moment; the error is the text of all its problems.
@@ -77,6 +81,8 @@ pub struct Ties {
     pub reload: Reload,
     /// Begins to stop.
     pub stop: Stop,
+    /// Passes everything on to another process.
+    pub upgrade: Upgrade,
     /// Makes plans for rollouts, from schedules, files and what the configuration names.
     pub plan: MakePlan,
     /// In the demo: makes green misbehave.
@@ -87,19 +93,25 @@ pub struct Ties {
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub(super) actor: String,
+    /// Whether it could do whatever this process can, anyway.
+    is_owner: bool,
 }
 
 impl Peer {
     /// As the kernel says.
     pub fn of(stream: &UnixStream) -> Self {
-        let actor = match stream.peer_cred() {
+        let credentials = stream.peer_cred();
+        let is_owner = credentials
+            .as_ref()
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw());
+        let actor = match credentials {
             Ok(peer) => match user_name(peer.uid()) {
                 Some(name) => format!("uid {} ({name})", peer.uid()),
                 None => format!("uid {}", peer.uid()),
             },
             Err(_) => "unknown".to_owned(),
         };
-        Self { actor }
+        Self { actor, is_owner }
     }
 
     pub(super) fn who(&self, claimed: Option<String>, reason: Option<String>) -> Result<Who, Problem> {
@@ -134,15 +146,33 @@ pub fn router(ties: Arc<Ties>) -> Router {
         .route("/v1/wait", get(wait))
         .route("/v1/events", get(events))
         .route("/v1/reload", post(reload))
-        .route("/v1/stop", post(stop))
+        .route("/v1/upgrade", post(upgrade))
         .route("/v1/demo/break", post(break_green))
         .fallback(|| async { problem(ProblemKind::NotFound, "there is nothing here; see /v1/status") })
         .method_not_allowed_fallback(|| async {
             problem(ProblemKind::MethodNotAllowed, "this path takes another method")
         })
+        .layer(axum::middleware::from_fn_with_state(ties.clone(), refuse_while_closed))
+        // However it stands, it can be stopped.
+        .route("/v1/stop", post(stop))
         .layer(Extension(Places::default()))
         .layer(axum::middleware::map_response(count))
         .with_state(ties)
+}
+
+/// Nothing is changed while another process takes over, and nothing is lost by that: whoever asks is told to ask again.
+async fn refuse_while_closed(
+    State(ties): Tied,
+    request: Request,
+    next: axum::middleware::Next,
+) -> Result<Response, Response> {
+    if *request.method() != axum::http::Method::GET
+        && let Some(why) = ties.control.closed()
+    {
+        let refusal = problem(ProblemKind::Unavailable, format!("nothing changed: {why}"));
+        return Err(([(header::RETRY_AFTER, "1")], refusal).into_response());
+    }
+    Ok(next.run(request).await)
 }
 
 async fn count(response: Response) -> Response {
@@ -438,6 +468,20 @@ async fn stop(State(ties): Tied, Extension(peer): Extension<Peer>, request: Requ
     let request: StopRequest = json(&asked.body)?;
     let who = peer.who(request.claimed, None)?;
     Ok(Json((ties.stop)(request.now, who)))
+}
+
+async fn upgrade(State(ties): Tied, Extension(peer): Extension<Peer>, request: Request) -> Answer<Upgraded> {
+    let asked = Asked::read(request).await?;
+    let request: UpgradeRequest = json(&asked.body)?;
+    if request.binary.is_some() && !peer.is_owner {
+        let error = "only root and the user that runs tidegate may say which binary is started";
+        return Err(problem(ProblemKind::Invalid, error));
+    }
+    if request.timeout_ms.is_some_and(|millis| !(1..=UPGRADE_MS_MAX).contains(&millis)) {
+        return Err(problem(ProblemKind::Invalid, "an upgrade may take 1 ms to 10 min to become ready"));
+    }
+    let who = peer.who(request.claimed.clone(), request.reason.clone())?;
+    (ties.upgrade)(request, who).await.map(Json)
 }
 
 async fn break_green(State(ties): Tied, request: Request) -> Result<StatusCode, Problem> {

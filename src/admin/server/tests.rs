@@ -45,6 +45,7 @@ impl Server {
             drift: Box::new(Vec::new),
             reload: Box::new(|_, _| Box::pin(async { unreachable!() })),
             stop: Box::new(|_, _| Stopping { drain_ms: 0 }),
+            upgrade: Box::new(|_, _| Box::pin(async { unreachable!() })),
             plan: Box::new(|request, _| Err(format!("2 problems\n  {request:?}"))),
             breaks: None,
         };

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::Origin;
 use crate::proxy::room::Room;
-use crate::proxy::{ListenerSettings, LiveSettings, Proxy, ProxySettings, Shared};
+use crate::proxy::{ListenerSettings, LiveSettings, Proxy, ProxySettings, Shared, Sockets};
 use crate::routing::{
     Cut, Group, HostPattern, Matcher, Member, PathPrefix, Publisher, Route, Secret, Service, ServiceSettings,
     SuccessRule, Table, TesterOverride, UserKey,
@@ -175,7 +175,13 @@ impl Builder {
             others,
             generation: Cell::new(0),
             log: Some(log),
-            proxy: Proxy::start_within(self.room, settings, shared).unwrap(),
+            proxy: Proxy::start_within(
+                self.room,
+                Sockets::bind(&settings, Vec::new()).unwrap(),
+                settings,
+                shared,
+            )
+            .unwrap(),
         };
         gate.publish(|_| {});
         gate

@@ -20,6 +20,7 @@ mod room;
 mod tls;
 mod trial;
 mod visitors;
+mod wire;
 
 use authority::Authority;
 use client::{Answer, Session, dial, get, request};

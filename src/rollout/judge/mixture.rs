@@ -21,7 +21,7 @@ pub(super) const WORSE: [f64; 7] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0];
 pub(super) const FEWER: [f64; 5] = [0.8, 0.65, 0.5, 0.3, 0.1];
 /// The same, for successes of a candidate that hardly works at all, and for the failures that it then has.
 pub(super) const BROKEN: [f64; 3] = [0.5, 0.2, 0.05];
-pub(super) const BREAKING: [f64; 3] = [3.0, 5.0, 10.0];
+pub(super) const BREAKING: [f64; 3] = [3.0, 5.0, 20.0];
 /// How many times the limit a share may be.
 pub(super) const ABOVE: [f64; 6] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0];
 /// How many times the floor a share may be that is below it.
@@ -84,6 +84,13 @@ impl Placing {
             candidate: events.0,
             stable: events.1,
         })
+    }
+
+    /// As [`Placing::new`], where each unit was given to the candidate with the chance `share`, between 0 and 1, by
+    /// itself. Then each event was, too, whatever the others did: it needs no counts of units, and a tick may be as
+    /// short as it likes.
+    pub(super) fn drawn(share: f64, events: (f64, f64)) -> Option<Self> {
+        (share > 0.0 && share < 1.0).then_some(Self { share, candidate: events.0, stable: events.1 })
     }
 
     /// Adds to each part's growth what this placing is worth to it; `tolerated` is λ0, `spread` at least 1.

@@ -62,8 +62,15 @@ const EVENTS_MIN: u64 = 6;
 const AT_START: f64 = 0.2;
 const WITH_STAGES: f64 = 0.15;
 const FOR_EVER: f64 = 0.65;
+/// So many times as much of what bets on successes is placed at the start and with stages, and less for ever.
+const EARLY: f64 = 2.0;
 /// The part of the errors gate that bets on successes and failures together. Both factors win nothing on average
 /// whatever the other does, because requests fail one by one, so their product does not either.
+///
+/// Where each request was drawn by itself, the chance of the draw stands for the split in the bet on failures. It is exact in
+/// a tick of any length, while one that five failures in a row cut short has hardly any other requests. Not so in the bet
+/// on successes: an answer that is late is no event yet, and a candidate that is merely slow must not seem to lack them.
+/// And not in the other bets: failures of one client come together, and a split that counts them doubts them.
 const ON_SUCCESSES: f64 = 0.2;
 /// A candidate that succeeds less than this many times as often as stable is broken, whatever ratio of failures is
 /// tolerated; also during the warm-up.
@@ -318,10 +325,12 @@ impl Judge {
         let part = if warmup_s > 0.0 { (elapsed_s / (elapsed_s + warmup_s)).max(AT_ONCE) } else { 1.0 };
         let now = self.due * part;
         self.due -= now;
-        let stake = now + FOR_EVER * (placed(now_s / 3600.0) - placed(self.seen_s / 3600.0));
+        let endless = placed(now_s / 3600.0) - placed(self.seen_s / 3600.0);
+        let stake = now + FOR_EVER * endless;
+        // Early stake is what shuts a dead candidate. This one needs little later: it is the quickest of all then.
+        self.broken.add(EARLY * now + (1.0 - EARLY * (AT_START + WITH_STAGES)) * endless);
         let single = [
             &mut self.errors,
-            &mut self.broken,
             &mut self.worse,
             &mut self.client_errors,
             &mut self.business,
@@ -376,8 +385,19 @@ impl Judge {
         self.errors.grow(&errors);
         self.worse.grow(&worse);
         let mut broken = growth(lists, |s| rest(s.errors), BROKEN_BELOW, &BROKEN, spread);
-        let breaking = growth(lists, failures, gate.ratio.max(at_least), &BREAKING, spread);
-        broken.iter_mut().zip(breaking).for_each(|(growth, more)| *growth += more);
+        for (stratum, kind) in lists.iter().zip(Stratum::ALL) {
+            let counts = failures(stratum);
+            let placing = match evidence.drawn.filter(|_| kind == Stratum::Draw) {
+                Some(share) => {
+                    let PerRole { stable, candidate } = counts.map(|_, count| numbers(count).1);
+                    Placing::drawn(share, (candidate, stable))
+                }
+                None => placing(counts),
+            };
+            if let Some(placing) = placing {
+                placing.grow(&mut broken, gate.ratio.max(at_least), &BREAKING, spread);
+            }
+        }
         self.broken.grow(&broken);
 
         let candidate = sum(lists, |s| s.errors.candidate);
@@ -390,8 +410,7 @@ impl Judge {
         if is_warm {
             let tolerated = permission::tolerated(stage);
             for stratum in lists {
-                let (own, others) = (numbers(stratum.errors.candidate), numbers(stratum.errors.stable));
-                if let Some(placing) = Placing::new((own.0, others.0), (own.1, others.1)) {
+                if let Some(placing) = placing(stratum.errors) {
                     self.permission.compare(&placing, tolerated, spread);
                 }
             }
@@ -507,6 +526,12 @@ fn sum(strata: &[StratumEvidence], of: impl Fn(&StratumEvidence) -> Count) -> (f
     strata.iter().map(|stratum| numbers(of(stratum))).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
 }
 
+/// Where the events fell, given on which units they could.
+fn placing(counts: PerRole<Count>) -> Option<Placing> {
+    let PerRole { stable, candidate } = counts.map(|_, count| numbers(count));
+    Placing::new((candidate.0, stable.0), (candidate.1, stable.1))
+}
+
 /// How the stakes on `times` grow, over all strata in their order.
 fn growth<const N: usize>(
     strata: &[StratumEvidence],
@@ -517,8 +542,7 @@ fn growth<const N: usize>(
 ) -> [f64; N] {
     let mut growth = [0.0; N];
     for stratum in strata {
-        let PerRole { stable, candidate } = of(stratum).map(|_, count| numbers(count));
-        if let Some(placing) = Placing::new((candidate.0, stable.0), (candidate.1, stable.1)) {
+        if let Some(placing) = placing(of(stratum)) {
             placing.grow(&mut growth, tolerated, times, spread);
         }
     }

@@ -118,6 +118,22 @@ fn a_dead_candidate_fails_within_ten_requests() {
 }
 
 #[test]
+fn a_dead_candidate_fails_though_stable_had_nobody_in_the_same_ticks() {
+    for warm in [false, true] {
+        let mut run = Run::new(plan(&[5]));
+        if warm {
+            run = run.warm();
+        }
+        let dead = |drawn_with| Evidence { drawn: drawn_with, ..drawn((5, 5), (0, 0)) };
+        for _ in 0..4 {
+            assert_eq!(run.tick(&dead(None)).failure, None, "where they could have fallen is not known");
+        }
+        run.tick(&dead(Some(0.05)));
+        assert!(run.tick(&dead(Some(0.05))).failure.is_some_and(|failure| failure.rolls_back));
+    }
+}
+
+#[test]
 fn a_dead_candidate_fails_at_any_weight() {
     for percent in [10, 25, 50, 75, 99] {
         let mut run = Run::new(plan(&[percent]));
@@ -375,9 +391,11 @@ fn stratum() -> BoxedStrategy<StratumEvidence> {
 }
 
 fn anything() -> BoxedStrategy<Evidence> {
-    (prop::collection::vec(stratum(), 3), any::<u64>(), any::<u64>(), any::<bool>())
-        .prop_map(|(strata, requests, failures, candidate_healthy)| Evidence {
+    let chance = prop_oneof![Just(None), (0.0..=1.0f64).prop_map(Some), prop::num::f64::ANY.prop_map(Some)];
+    (prop::collection::vec(stratum(), 3), any::<u64>(), any::<u64>(), any::<bool>(), chance)
+        .prop_map(|(strata, requests, failures, candidate_healthy, drawn)| Evidence {
             strata: strata.try_into().unwrap(),
+            drawn,
             requests: PerRole { stable: requests, candidate: requests / 3 },
             failures: PerRole { stable: failures, candidate: failures / 5 },
             candidate_healthy,

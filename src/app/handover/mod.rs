@@ -1,0 +1,33 @@
+//! Upgrades without a lost request: one process passes its sockets, its state and its say on to another.
+//!
+//! ```text
+//!   old                                new
+//!   starts the binary anew ──────────▶ reads the configuration, binds what is missing
+//!   Hello, and every socket ─────────▶
+//!                          ◀────────── Ready        (or Refused, or nothing: the old one goes on)
+//!   refuses changes, saves the last
+//!   Yours, and the folder's lock ────▶ takes over the state, accepts on the same sockets
+//!                          ◀────────── Serving      (or it ends: the old one takes everything back)
+//!   Gone ────────────────────────────▶ makes changes, ticks rollouts, tells the service manager
+//!   drains                 ◀────────── Open
+//!                          ◀────────── Follow …     what it changes, until the old one has ended
+//! ```
+//!
+//! Both ends of the conversation are a pair of sockets without a name; the new process has its end as standard input,
+//! the one descriptor that can be found without knowing its number. The listening sockets are the same open ones in both
+//! processes, so at every moment somebody accepts what waits on them. The lock of the state folder is the same open
+//! file, too: it is never free in between, and nobody else can slip in. Until `Gone`, no change is acknowledged by
+//! either, so that whoever goes on knows everything there is to know; that is why changes are refused meanwhile.
+//!
+//! If the old process dies before `Yours`, the new one ends, too; afterwards it goes on alone. If the new one dies before
+//! `Gone`, the old one goes on. If both die, the state folder is as one of them left it, and the lock is free.
+
+mod binary;
+mod giver;
+mod taker;
+mod wire;
+
+pub(super) use binary::Origin;
+pub(super) use giver::{Failed, Giver, Upgrading};
+pub use taker::TakeOverError;
+pub(super) use taker::{Inherited, InheritedAdmin, Taker};
