@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -200,7 +201,7 @@ async fn changes_in_between_get_503_and_everything_is_taken_back_from_one_that_d
 }
 
 #[tokio::test]
-async fn a_second_upgrade_while_one_is_under_way_is_refused_and_a_stop_ends_it() {
+async fn a_second_upgrade_while_one_is_under_way_is_refused() {
     let (blue, green) = origins().await;
     let mut gate = tidegate().service("shop", &blue, &green).start_daemon().await;
     let slow = program(&gate, &format!("echo $$ > {}/pid; exec sleep 1000", gate.folder().display()));
@@ -243,6 +244,38 @@ async fn one_folder_has_one_process_at_any_time() {
     assert!(gate.first_has_ended().await);
     let Err(why) = second().tries_to_start() else { panic!("it must not start") };
     assert!(why.contains(&format!("in use by process {}", gate.pid())), "{why}");
+}
+
+#[tokio::test]
+async fn the_command_says_what_happened_and_its_exit_code_what_to_think_of_it() {
+    let (blue, green) = origins().await;
+    let mut gate = tidegate().service("shop", &blue, &green).start_daemon().await;
+    let socket = gate.socket();
+    let command = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let done = command.arg("upgrade").arg("--socket").arg(&socket).args(words).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.code(), text(&done.stdout), text(&done.stderr))
+    };
+    let fails = program(&gate, "echo no such luck >&2; exit 7");
+    let (code, out, said) = command(&["--binary", fails.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{said}");
+    assert!(said.contains("exit status: 7") && said.contains("\n  no such luck"), "{said}");
+    let (code, out, said) = command(&["--timeout", "20s", "--reason", "a new version"]);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{out}");
+    let old = gate.pid();
+    gate.has_successor(gate.status().await.pid);
+    let both = format!(", process {old} → {}, in ", gate.pid());
+    assert!(out.contains(&both) && out.contains("changes were refused for"), "{out}");
+    let (code, out, _) = command(&["--json"]);
+    let upgraded: tidegate::admin::api::Upgraded = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, upgraded.old.pid), (Some(0), gate.pid()));
+    gate.has_successor(upgraded.new.pid);
+    let events = gate.events(50).await;
+    assert!(events.iter().any(|event| event.reason.as_deref() == Some("a new version")), "{events:?}");
+    gate.asks_to_stop(true);
+    assert!(gate.has_ended().await);
+    assert_eq!(command(&[]).0, Some(5));
 }
 
 #[tokio::test]
