@@ -60,7 +60,7 @@ pub(super) enum Wanted {
     Noticed { median: f64, most: Option<f64> },
     /// As `Noticed`, in times of another cell's median.
     NoticedLike { cell: &'static str, times: f64 },
-    /// Candidate requests until it is noticed, in every run.
+    /// Candidate requests until it is noticed, in 99.9 % of the runs.
     NoticedWithin { requests: f64 },
     /// On schedule, wherever the plan says that every stage is decidable.
     Promoted,

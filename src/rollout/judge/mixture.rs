@@ -86,11 +86,19 @@ impl Placing {
         })
     }
 
-    /// As [`Placing::new`], where each unit was given to the candidate with the chance `share`, between 0 and 1, by
-    /// itself. Then each event was, too, whatever the others did: it needs no counts of units, and a tick may be as
-    /// short as it likes.
-    pub(super) fn drawn(share: f64, events: (f64, f64)) -> Option<Self> {
-        (share > 0.0 && share < 1.0).then_some(Self { share, candidate: events.0, stable: events.1 })
+    /// Where each unit was given to the candidate with this chance, by itself: then so was each event, and the chance is
+    /// exact in a tick of any length, while the split of one that five failures in a row cut short is mostly noise.
+    ///
+    /// If the candidate has clearly more units than that explains, they came together, from one client or one fault, and
+    /// the split stays what it was. It is then greater than the chance, so every bet wins less: a bet that wins
+    /// nothing on average with the chance wins nothing with either.
+    pub(super) fn draw(&mut self, chance: f64, stable_units: f64) {
+        let is_fair = chance > 0.0 && chance < 1.0;
+        let usual = chance / (1.0 - chance) * stable_units;
+        let candidate_units = self.share / (1.0 - self.share) * stable_units;
+        if is_fair && candidate_units <= usual + 3.0 * libm::sqrt(usual) + 3.0 {
+            self.share = chance;
+        }
     }
 
     /// Adds to each part's growth what this placing is worth to it; `tolerated` is λ0, `spread` at least 1.

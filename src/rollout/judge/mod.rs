@@ -67,10 +67,9 @@ const EARLY: f64 = 2.0;
 /// The part of the errors gate that bets on successes and failures together. Both factors win nothing on average
 /// whatever the other does, because requests fail one by one, so their product does not either.
 ///
-/// Where each request was drawn by itself, the chance of the draw stands for the split in the bet on failures. It is exact in
-/// a tick of any length, while one that five failures in a row cut short has hardly any other requests. Not so in the bet
-/// on successes: an answer that is late is no event yet, and a candidate that is merely slow must not seem to lack them.
-/// And not in the other bets: failures of one client come together, and a split that counts them doubts them.
+/// In the bet on failures the chance of the draw stands for the split, where each request was drawn by itself: see
+/// [`Placing::draw`]. Not so in the bet on successes: an answer that is late is no event yet, and a candidate that is
+/// merely slow must not seem to lack them.
 const ON_SUCCESSES: f64 = 0.2;
 /// A candidate that succeeds less than this many times as often as stable is broken, whatever ratio of failures is
 /// tolerated; also during the warm-up.
@@ -387,14 +386,10 @@ impl Judge {
         let mut broken = growth(lists, |s| rest(s.errors), BROKEN_BELOW, &BROKEN, spread);
         for (stratum, kind) in lists.iter().zip(Stratum::ALL) {
             let counts = failures(stratum);
-            let placing = match evidence.drawn.filter(|_| kind == Stratum::Draw) {
-                Some(share) => {
-                    let PerRole { stable, candidate } = counts.map(|_, count| numbers(count).1);
-                    Placing::drawn(share, (candidate, stable))
+            if let Some(mut placing) = placing(counts) {
+                if let Some(chance) = evidence.drawn.filter(|_| kind == Stratum::Draw) {
+                    placing.draw(chance, numbers(counts.stable).0);
                 }
-                None => placing(counts),
-            };
-            if let Some(placing) = placing {
                 placing.grow(&mut broken, gate.ratio.max(at_least), &BREAKING, spread);
             }
         }
