@@ -185,7 +185,7 @@ async fn connect(
     let slot = worker.slot().ok_or(Unconnected::Ours)?;
     let began = clock::now();
     let limit = view.service.settings.timeouts.connect;
-    match Connection::connect(pool.endpoint().url(), limit, slot).await {
+    match Connection::connect(pool.endpoint(), limit, slot).await {
         Ok(connection) => {
             let took = clock::now().saturating_duration_since(began);
             exchange.tally.connect(exchange.serving.get(), took);

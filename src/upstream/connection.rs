@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 use super::transport::{self, ConnectError};
-use super::{EndpointUrl, Slot};
+use super::{Endpoint, Slot};
 use crate::clock;
 
 /// A response head may be this large.
@@ -81,10 +81,10 @@ where
 {
     /// Looks the name up, tries its addresses in turn, and is done within `limit`. The slot is taken until
     /// the socket is closed. Runs inside a `LocalSet`.
-    pub async fn connect(url: &EndpointUrl, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
-        let stream = tokio::time::timeout(limit, transport::open(url))
+    pub async fn connect(endpoint: &Endpoint, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
+        let stream = tokio::time::timeout(limit, transport::open(endpoint))
             .await
-            .map_err(|_| ConnectError::TimedOut { url: url.clone(), limit })??;
+            .map_err(|_| ConnectError::TimedOut { url: endpoint.url().clone(), limit })??;
         let wire = Rc::<Wire>::default();
         let io = TokioIo::new(Tapped { stream, wire: wire.clone(), _slot: slot });
         let (requests, driver) = http1::Builder::new()
@@ -94,7 +94,7 @@ where
             .handshake(io)
             .await
             .map_err(|error| ConnectError::Refused {
-                address: SocketAddr::from(([0, 0, 0, 0], url.port())),
+                address: SocketAddr::from(([0, 0, 0, 0], endpoint.url().port())),
                 source: io::Error::other(error),
             })?;
         // The driver's end is seen through `requests` and the response body.

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::EndpointUrl;
 use super::stream::Stream;
+use super::{Endpoint, EndpointUrl};
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, Error)]
@@ -50,7 +50,8 @@ pub fn is_local(error: &io::Error) -> bool {
 }
 
 /// Looks the name up and tries its addresses in turn. Whoever calls it bounds its time.
-pub(super) async fn open(url: &EndpointUrl) -> Result<Stream, ConnectError> {
+pub(super) async fn open(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+    let url = endpoint.url();
     if let Some(address) = url.socket_addr() {
         return connect_to(address).await;
     }
