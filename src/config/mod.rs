@@ -8,10 +8,12 @@
 //!
 //! YAML's anchors, aliases and merge keys are refused, as are duplicate keys: a file that decides where
 //! traffic goes should say each thing once, where one looks for it, and a small file cannot become a large
-//! one. Nothing is looked up in the network, and nothing is opened but secrets.
+//! one. Nothing is looked up in the network, and nothing is opened but
+//! secrets and certificates.
 //!
 //! Plans of rollouts are read the same way, from the file or from one of their own ([`Planner`]).
 
+mod endpoint_tls;
 mod file;
 mod meant;
 mod outside;

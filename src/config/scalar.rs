@@ -231,7 +231,7 @@ macro_rules! from_str {
 from_str! {
     HostPattern: { "type": "string", "minLength": 1, "examples": ["shop.example.com", "*.example.com"] };
     PathPrefix: { "type": "string", "pattern": "^/" };
-    EndpointUrl: { "type": "string", "pattern": "^http://", "examples": ["http://127.0.0.1:3001"] };
+    EndpointUrl: { "type": "string", "pattern": "^(https?://|unix:/)", "examples": ["http://127.0.0.1:3001", "https://10.0.0.1:8443", "unix:/run/shop.sock"] };
     UserKey: { "type": "string", "pattern": "^((header|cookie|query):.+|client_addr)$" };
 }
 

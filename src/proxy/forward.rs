@@ -20,7 +20,7 @@ use crate::routing::WhenUnhealthy;
 use crate::telemetry::UpstreamError;
 use crate::traffic::{Role, Variant};
 use crate::upstream::{
-    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendErrorKind, Sent, is_local, pick,
+    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendErrorKind, Sent, pick,
 };
 
 /// An endpoint's answer, its body still to come.
@@ -191,13 +191,15 @@ async fn connect(
             exchange.tally.connect(exchange.serving.get(), took);
             Ok(connection)
         }
-        Err(ConnectError::TimedOut { .. }) => Err(Unconnected::Theirs(UpstreamError::ConnectTimeout)),
-        Err(ConnectError::Resolve { source, .. } | ConnectError::Refused { source, .. }) => {
-            Err(if is_local(&source) {
-                Unconnected::Ours
-            } else {
-                Unconnected::Theirs(UpstreamError::Connect)
-            })
+        Err(error) if error.is_local() => Err(Unconnected::Ours),
+        Err(error) => {
+            if let Some(note) = &exchange.note {
+                note.unconnected.set(note.unconnected.get().or(Some(error.word())));
+            }
+            Err(Unconnected::Theirs(match error {
+                ConnectError::TimedOut { .. } => UpstreamError::ConnectTimeout,
+                _ => UpstreamError::Connect,
+            }))
         }
     }
 }
@@ -307,9 +309,7 @@ fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
 fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
     if !request.headers().contains_key(HOST) {
-        let text = url.to_string();
-        let host = text.strip_prefix("http://").unwrap_or(&text);
-        if let Ok(host) = HeaderValue::from_str(host) {
+        if let Ok(host) = HeaderValue::from_str(&url.authority()) {
             request.headers_mut().insert(HOST, host);
         }
     }

@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -82,9 +81,7 @@ where
     /// Looks the name up, tries its addresses in turn, and is done within `limit`. The slot is taken until
     /// the socket is closed. Runs inside a `LocalSet`.
     pub async fn connect(endpoint: &Endpoint, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
-        let stream = tokio::time::timeout(limit, transport::open(endpoint))
-            .await
-            .map_err(|_| ConnectError::TimedOut { url: endpoint.url().clone(), limit })??;
+        let stream = transport::open(endpoint.way(), limit).await?;
         let wire = Rc::<Wire>::default();
         let io = TokioIo::new(Tapped { stream, wire: wire.clone(), _slot: slot });
         let (requests, driver) = http1::Builder::new()
@@ -93,8 +90,8 @@ where
             .max_headers(FIELDS_MAX)
             .handshake(io)
             .await
-            .map_err(|error| ConnectError::Refused {
-                address: SocketAddr::from(([0, 0, 0, 0], endpoint.url().port())),
+            .map_err(|error| ConnectError::Handshake {
+                url: endpoint.url().clone(),
                 source: io::Error::other(error),
             })?;
         // The driver's end is seen through `requests` and the response body.

@@ -15,5 +15,5 @@ mod trial;
 mod visitors;
 
 use client::{Answer, Session, get, request};
-use gate::{Gate, gate};
+use gate::{Gate, endpoint, gate};
 use origin::{Origin, answer, origin};
