@@ -34,9 +34,6 @@ pub(super) fn reach(
         return Reach::default();
     };
     let at = below(at, "tls");
-    if secured.is_none() && !endpoints.is_empty() {
-        findings.doubt_at(&at, line, "none of its endpoints is https://; this counts once there is one");
-    }
     let problems_before = findings.problems.len();
     let options = options(findings, &at, &file, base);
     if findings.problems.len() > problems_before {

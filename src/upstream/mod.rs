@@ -26,3 +26,6 @@ pub use stream::Stream;
 pub use tls::{EndpointTls, TlsError, TlsOptions};
 pub use transport::{ConnectError, open};
 pub use way::{Reach, Way};
+
+#[cfg(test)]
+mod tests;

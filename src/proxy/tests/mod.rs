@@ -4,6 +4,7 @@
 mod client;
 mod deadlines;
 mod endings;
+mod endpoints;
 mod faults;
 mod forwarding;
 mod gate;
