@@ -20,7 +20,7 @@ use super::headers::{prepare_request_trailers, prepare_response_trailers};
 use crate::clock;
 use crate::routing::ServiceSettings;
 use crate::telemetry::UpstreamError;
-use crate::upstream::{Lease, ResponseBody};
+use crate::upstream::{BodyError, Lease, ResponseBody};
 
 /// Why a request body did not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -164,10 +164,11 @@ enum Content {
 
 #[derive(Debug)]
 struct Forwarded {
-    inner: ResponseBody,
+    inner: ResponseBody<RequestBody>,
     lease: Option<Lease<RequestBody>>,
     ongoing: Option<Ongoing>,
     is_complete: bool,
+    is_broken: bool,
 }
 
 /// Why an answer ends before its end.
@@ -185,13 +186,14 @@ impl AnswerBody {
     }
 
     pub(super) fn forwarded(
-        inner: ResponseBody,
+        inner: ResponseBody<RequestBody>,
         lease: Lease<RequestBody>,
         ongoing: Ongoing,
         turn: Turn,
     ) -> Self {
         let exchange = ongoing.exchange();
-        let mut forwarded = Forwarded { inner, lease: Some(lease), ongoing: None, is_complete: false };
+        let mut forwarded =
+            Forwarded { inner, lease: Some(lease), ongoing: None, is_complete: false, is_broken: false };
         if forwarded.inner.is_end_stream() {
             exchange.waiting.set(Waiting::No);
             forwarded.ongoing = Some(ongoing);
@@ -243,6 +245,9 @@ impl Body for AnswerBody {
 
 impl Forwarded {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerBodyError>>> {
+        if self.is_broken {
+            return Poll::Ready(Some(Err(AnswerBodyError::Truncated)));
+        }
         let Some(exchange) = self.ongoing.as_ref().map(Ongoing::exchange) else {
             return Poll::Ready(None);
         };
@@ -273,11 +278,19 @@ impl Forwarded {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => {
-                exchange.failed_late(UpstreamError::Truncated);
+            Some(Err(error)) => {
+                match error {
+                    BodyError::Truncated => exchange.failed_late(UpstreamError::Truncated),
+                    BodyError::Protocol(_) => exchange.failed_late(UpstreamError::Protocol),
+                    // That is the client's doing.
+                    BodyError::RequestBody => {}
+                }
                 self.lease = None;
                 self.ongoing = None;
-                Poll::Ready(Some(Err(AnswerBodyError::Truncated)))
+                self.is_broken = true;
+                // Not yet: with the error goes whatever hyper has not sent, and what came before is the client's.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }
@@ -285,8 +298,8 @@ impl Forwarded {
     /// The response is complete: its connection may take the next request.
     fn finish(&mut self) {
         let lapsed = self.ongoing.as_ref().and_then(|ongoing| ongoing.exchange().lapse());
-        if let (Some(lease), None) = (self.lease.take(), lapsed) {
-            lease.give_back(clock::now());
+        if let (Some(lease), Some(connection), None) = (self.lease.take(), self.inner.release(), lapsed) {
+            lease.give_back(connection, clock::now());
         }
         self.is_complete = true;
         self.ongoing = None;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 
 use super::body::{RequestBody, RequestBodyError};
@@ -20,14 +20,14 @@ use crate::routing::WhenUnhealthy;
 use crate::telemetry::UpstreamError;
 use crate::traffic::{Role, Variant};
 use crate::upstream::{
-    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendErrorKind, Sent, pick,
+    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendError, SendErrorKind, Sent, pick,
 };
 
 /// An endpoint's answer, its body still to come.
 pub(super) struct Answered {
-    pub(super) response: Response<ResponseBody>,
+    pub(super) response: Response<ResponseBody<RequestBody>>,
     pub(super) lease: Lease<RequestBody>,
-    pub(super) ttfb: Option<Duration>,
+    pub(super) ttfb: Duration,
 }
 
 /// Sends a request to an endpoint of its variant, again if that is safe.
@@ -51,7 +51,7 @@ pub(super) async fn forward(
         };
         let endpoint = pool.endpoint().clone();
         passage.at(&endpoint);
-        let mut lease = pool.lease();
+        let lease = pool.lease();
         let idle = if on_fresh { None } else { lease.idle_connection(clock::now()) };
         let is_reused = idle.is_some();
         let mut attempt = Attempt { is_reused, is_unsent: true, is_repeatable };
@@ -67,13 +67,11 @@ pub(super) async fn forward(
                 return Err(Refusal::Full);
             }
             Err(Unconnected::Theirs(failed)) => error = failed,
-            Ok(mut connection) => {
+            Ok(connection) => {
                 name_host(&mut request, endpoint.url());
-                let spare = (is_reused && is_repeatable).then(|| copy(&request));
-                match send(exchange, &passage.fault, &mut connection, request).await {
+                match send(exchange, &passage.fault, connection, request).await {
                     Outcome::Answered(sent) => {
-                        let ttfb = sent.written.map(|at| clock::now().saturating_duration_since(at));
-                        lease.hold(connection);
+                        let ttfb = clock::now().saturating_duration_since(sent.written);
                         return Ok(Answered { response: sent.response, lease, ttfb });
                     }
                     Outcome::Refused(refusal, failed) => {
@@ -86,12 +84,12 @@ pub(super) async fn forward(
                         request = back;
                         error = UpstreamError::Reset;
                     }
-                    Outcome::Lost(failed) => {
+                    Outcome::Lost(failed, back) => {
                         error = failed;
                         attempt.is_unsent = false;
-                        match spare {
-                            Some(copy) if failed == UpstreamError::Reset => request = copy,
-                            _ => {
+                        match back {
+                            Some(back) if is_reused && is_repeatable => request = back,
+                            Some(_) | None => {
                                 exchange.failed(error, attempts.is_first());
                                 return Err(Refusal::BadGateway);
                             }
@@ -205,19 +203,19 @@ async fn connect(
 }
 
 enum Outcome {
-    Answered(Sent),
+    Answered(Sent<RequestBody>),
     /// It ends here, with the endpoint's part in it, if it has one.
     Refused(Refusal, Option<UpstreamError>),
     /// Nothing was sent.
     Unsent(Request<RequestBody>),
-    /// It may have been processed.
-    Lost(UpstreamError),
+    /// It may have been processed. Given back is what an endpoint has said nothing to.
+    Lost(UpstreamError, Option<Request<RequestBody>>),
 }
 
 async fn send(
     exchange: &Exchange,
     fault: &std::cell::Cell<Option<RequestBodyError>>,
-    connection: &mut Connection<RequestBody>,
+    connection: Connection<RequestBody>,
     request: Request<RequestBody>,
 ) -> Outcome {
     exchange.waiting.set(Waiting::FirstByte(clock::now()));
@@ -226,13 +224,12 @@ async fn send(
         // The endpoint may have answered in the same moment; its answer is worth more.
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(match result {
-                Ok(sent) if is_sound(&sent.response) => Outcome::Answered(sent),
-                Ok(_) => Outcome::Lost(UpstreamError::Protocol),
-                Err(failed) => match (failed.unsent, failed.kind) {
-                    (Some(request), _) => Outcome::Unsent(request),
-                    (None, SendErrorKind::Reset) => Outcome::Lost(UpstreamError::Reset),
-                    (None, SendErrorKind::Protocol) => Outcome::Lost(UpstreamError::Protocol),
-                    (None, SendErrorKind::RequestBody) => Outcome::Refused(body_refusal(fault.get()), None),
+                Ok(sent) => Outcome::Answered(sent),
+                Err(SendError { is_unsent: true, request: Some(request), .. }) => Outcome::Unsent(request),
+                Err(SendError { kind, request, .. }) => match kind {
+                    SendErrorKind::Reset => Outcome::Lost(UpstreamError::Reset, request),
+                    SendErrorKind::Protocol(_) => Outcome::Lost(UpstreamError::Protocol, None),
+                    SendErrorKind::RequestBody => Outcome::Refused(body_refusal(fault.get()), None),
                 },
             });
         }
@@ -251,13 +248,6 @@ async fn send(
     .await;
     exchange.waiting.set(Waiting::No);
     outcome
-}
-
-/// Not a change of protocol that nobody asked for, and not of two lengths (RFC 9112 §6.3).
-fn is_sound(response: &Response<ResponseBody>) -> bool {
-    let headers = response.headers();
-    let has_two_lengths = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
-    !response.status().is_informational() && !has_two_lengths
 }
 
 fn body_refusal(fault: Option<RequestBodyError>) -> Refusal {
@@ -296,21 +286,11 @@ fn look_again(
     now
 }
 
-/// A request without a body, once more.
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    *copy.version_mut() = request.version();
-    copy.headers_mut().clone_from(request.headers());
-    copy
-}
-
 /// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
 fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
-    if !request.headers().contains_key(HOST) {
-        if let Ok(host) = HeaderValue::from_str(&url.authority()) {
-            request.headers_mut().insert(HOST, host);
-        }
+    if !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(&url.authority())
+    {
+        request.headers_mut().insert(HOST, host);
     }
 }

@@ -196,7 +196,7 @@ fn pass_on(
     let exchange = ongoing.exchange();
     let (mut head, body) = answered.response.into_parts();
     let is_stream = head.headers.get(http::header::CONTENT_TYPE).is_some_and(is_event_stream);
-    exchange.tell(head.status.as_u16(), answered.ttfb.filter(|_| !is_stream), true);
+    exchange.tell(head.status.as_u16(), (!is_stream).then_some(answered.ttfb), true);
 
     headers::prepare_response(&mut head.headers);
     let variant = exchange.serving.get();

@@ -182,8 +182,8 @@ pub(super) fn prepare_request(head: &mut Parts, client: &Client, told: &Told<'_>
     let headers = &mut head.headers;
     cookies::keep_others(headers);
     keep_te_trailers(headers);
-    // Whoever reads the body has answered it already (RFC 9110 §10.1.1).
-    if headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    // HTTP/1.0 knows no 100, so its clients wait for none (RFC 9110 §10.1.1).
+    if head.version < Version::HTTP_11 {
         headers.remove(EXPECT);
     }
 

@@ -4,9 +4,9 @@
 //! healthy stands in the routing table, not here, so that there is one truth and one swap.
 
 mod balance;
-mod connection;
 mod endpoint;
 mod health;
+mod http1;
 mod names;
 mod pool;
 mod resolver;
@@ -16,9 +16,9 @@ mod transport;
 mod way;
 
 pub use balance::{Load, pick};
-pub use connection::{BodyError, Connection, ResponseBody, SendError, SendErrorKind, Sent};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use health::{Health, HealthSettings, Hysteresis};
+pub use http1::{BodyError, Connection, Malformed, ResponseBody, SendError, SendErrorKind, Sent, Upgraded};
 pub use names::{Name, Names};
 pub use pool::{EndpointPool, Lease, Pools, Slot};
 pub use resolver::{LookUpError, Resolver};

@@ -12,9 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body::Body;
-
 use super::{Connection, Endpoint, Load};
 
 /// How long a connection waits for its next request.
@@ -48,7 +45,6 @@ impl<B> Pools<B> {
 
     /// The right to open one more connection, perhaps in the place of an idle one. `None` if all are busy.
     pub fn slot(&self) -> Option<Slot> {
-        // What makes room here is closed a moment later, when its driver runs.
         if self.open.get() >= self.open_max && !self.pools.borrow().values().any(|pool| pool.make_room()) {
             return None;
         }
@@ -61,13 +57,7 @@ impl<B> Pools<B> {
         let mut pools = self.pools.borrow_mut();
         pools.entry(endpoint.id()).or_insert_with(|| Rc::new(EndpointPool::new(endpoint.clone()))).clone()
     }
-}
 
-impl<B> Pools<B>
-where
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
     /// Lets go of what waited too long, was closed by its endpoint, or belongs to a retired one.
     pub fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| {
@@ -110,23 +100,17 @@ impl<B> EndpointPool<B> {
     pub fn load(&self) -> Load {
         Load { weight: self.endpoint.weight(), in_flight: self.in_flight.get() }
     }
-}
 
-impl<B> EndpointPool<B>
-where
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
     /// Counts a request as under way there, until the lease is dropped.
     pub fn lease(self: &Rc<Self>) -> Lease<B> {
         self.in_flight.set(self.in_flight.get() + 1);
-        Lease { pool: self.clone(), connection: None }
+        Lease { pool: self.clone() }
     }
 
     /// The connection used last that is still good.
     fn take(&self, now: Instant) -> Option<Connection<B>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, since }) = idle.pop_back() {
+        while let Some(Idle { mut connection, since }) = idle.pop_back() {
             if connection.is_idle() && now.saturating_duration_since(since) < IDLE_MAX {
                 return Some(connection);
             }
@@ -134,7 +118,7 @@ where
         None
     }
 
-    fn put(&self, connection: Connection<B>, now: Instant) {
+    fn put(&self, mut connection: Connection<B>, now: Instant) {
         if !connection.is_idle() || self.endpoint.is_retired() {
             return;
         }
@@ -149,7 +133,7 @@ where
         if self.endpoint.is_retired() {
             self.idle.borrow_mut().clear();
         } else {
-            self.idle.borrow_mut().retain(|idle| {
+            self.idle.borrow_mut().retain_mut(|idle| {
                 idle.connection.is_idle() && now.saturating_duration_since(idle.since) < IDLE_MAX
             });
         }
@@ -160,7 +144,6 @@ where
 #[derive(Debug)]
 pub struct Lease<B> {
     pool: Rc<EndpointPool<B>>,
-    connection: Option<Connection<B>>,
 }
 
 impl<B> Lease<B> {
@@ -169,27 +152,14 @@ impl<B> Lease<B> {
         self.pool.endpoint()
     }
 
-    /// Keeps the connection that the request travels on.
-    pub fn hold(&mut self, connection: Connection<B>) {
-        self.connection = Some(connection);
-    }
-}
-
-impl<B> Lease<B>
-where
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
     /// An idle connection, if there is a good one.
     pub fn idle_connection(&self, now: Instant) -> Option<Connection<B>> {
         self.pool.take(now)
     }
 
-    /// The response was read to its end: its connection waits for the next request, if it may.
-    pub fn give_back(mut self, now: Instant) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.put(connection, now);
-        }
+    /// The response was read to its end: its connection waits for the next request.
+    pub fn give_back(self, connection: Connection<B>, now: Instant) {
+        self.pool.put(connection, now);
     }
 }
 

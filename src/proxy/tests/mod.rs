@@ -14,6 +14,7 @@ mod refusals;
 mod room;
 mod trial;
 mod visitors;
+mod wire;
 
 use client::{Answer, Session, get, request};
 use gate::{Gate, endpoint, gate};
