@@ -40,7 +40,7 @@ pub(super) fn reach(
         return Reach::default();
     }
     match EndpointTls::new(&options) {
-        Ok(tls) => Reach { tls: Some(Arc::new(tls)) },
+        Ok(tls) => Reach { tls: Some(Arc::new(tls)), ..Reach::default() },
         Err(error) => {
             blame(findings, &at, line, &file, &error);
             Reach::default()

@@ -18,7 +18,7 @@ use crate::proxy::ForwardedHeader;
 use crate::rollout::GuardMode;
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
-use crate::upstream::EndpointUrl;
+use crate::upstream::{EndpointUrl, Protocol};
 
 /// Tidegate's configuration.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -199,6 +199,9 @@ pub(super) struct VariantLong {
     /// How its https:// endpoints are spoken to, also those that are added later. Default: they prove their URL's host
     /// to whom this machine trusts.
     pub(super) tls: Option<EndpointTlsFile>,
+    /// What its endpoints speak: http1, or h2 for gRPC: by prior knowledge with http:// and unix:, by ALPN with https://.
+    /// Default http1.
+    pub(super) protocol: Option<Written<Protocol>>,
     /// A label for people, such as 2.0.1.
     pub(super) version: Option<Written<String>>,
     /// What its requests get while none of its endpoints is healthy: spill (stable answers) or fail (503).

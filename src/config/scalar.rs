@@ -15,7 +15,7 @@ use crate::proxy::ForwardedHeader;
 use crate::rollout::{GuardMode, OnFail, OnInconclusive};
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
-use crate::upstream::EndpointUrl;
+use crate::upstream::{EndpointUrl, Protocol};
 
 /// Something that a value of the file can be read as.
 pub(super) trait Scalar: Sized {
@@ -332,6 +332,7 @@ words! {
     By: "cookie" => Self::Cookie, "user" => Self::User, "request" => Self::Request;
     Otherwise: "cookie" => Self::Cookie, "request" => Self::Request, "stable" => Self::Stable;
     WhenUnhealthy: "spill" => Self::Spill, "fail" => Self::Fail;
+    Protocol: "http1" => Self::Http1, "h2" => Self::Http2;
     ForwardedHeader: "x-forwarded-for" => Self::XForwardedFor, "forwarded" => Self::Forwarded;
     Fact: "variant" => Self::Variant, "visitor" => Self::Visitor;
     LogMode: "off" => Self::Off, "sampled" => Self::Sampled, "all" => Self::All;

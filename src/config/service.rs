@@ -25,7 +25,7 @@ use crate::routing::{
     Timeouts, UserKey, WhenUnhealthy,
 };
 use crate::traffic::{By, Otherwise, PerVariant, Role, Variant, Weight};
-use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings, Reach};
+use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings, Protocol, Reach};
 
 const NAME_CHARS_MAX: usize = 63;
 const ENDPOINT_WEIGHT_MAX: u32 = 1000;
@@ -253,7 +253,8 @@ fn variant_settings(
     }
     let endpoints = endpoints(findings, &place, listed.unwrap_or_default());
     let has_problem = findings.problems.len() > problems_before;
-    let reach = reach(findings, &at, line, long.tls.take(), &endpoints, base);
+    let mut reach = reach(findings, &at, line, long.tls.take(), &endpoints, base);
+    reach.protocol = findings.read_or(&at, "protocol", long.protocol.as_ref(), Protocol::default());
     let mut when_unhealthy = WhenUnhealthy::default();
     if let Some(written) = &long.when_unhealthy {
         let place = below(&at, "when_unhealthy");

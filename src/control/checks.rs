@@ -5,6 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
@@ -12,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::commit::Control;
 use super::live::CheckKey;
 use crate::telemetry::names;
-use crate::upstream::{Name, Resolver, Stream, open};
+use crate::upstream::{Name, Protocol, Resolver, Stream, open};
 
 /// The longest part of an answer that is looked at for its status line.
 const ANSWER_BYTES_MAX: usize = 1024;
@@ -118,6 +123,9 @@ async fn check(key: &CheckKey) -> Option<Result<(), String>> {
 async fn ask(mut stream: Stream, key: &CheckKey) -> Result<(), String> {
     let Some(path) = &key.settings.path else { return Ok(()) };
     let host = key.way.url().authority();
+    if key.way.protocol() == Protocol::Http2 {
+        return ask_by_http2(stream, &host, path).await;
+    }
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-health\r\nconnection: close\r\n\r\n"
     );
@@ -133,10 +141,33 @@ async fn ask(mut stream: Stream, key: &CheckKey) -> Result<(), String> {
         }
     }
     match status(&answer) {
-        Some(200..=399) => Ok(()),
-        Some(status) => Err(format!("GET {path} answered {status}")),
+        Some(status) => judge(path, status),
         None => Err(format!("GET {path}: the answer is not HTTP/1")),
     }
+}
+
+async fn ask_by_http2(stream: Stream, host: &str, path: &str) -> Result<(), String> {
+    let failed = |error: hyper::Error| format!("GET {path}: {error}");
+    let (mut requests, driver) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
+    let request = Request::get(format!("http://{host}{path}"))
+        .header("user-agent", "tidegate-health")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| format!("GET {path}: {error}"))?;
+    let asking = requests.send_request(request);
+    // Neither outlives the check.
+    let answer = tokio::select! {
+        biased;
+        answer = asking => answer.map_err(failed)?,
+        ended = driver => {
+            return Err(ended.err().map_or_else(|| format!("GET {path}: no answer"), failed));
+        }
+    };
+    judge(path, answer.status().as_u16())
+}
+
+fn judge(path: &str, status: u16) -> Result<(), String> {
+    if (200..400).contains(&status) { Ok(()) } else { Err(format!("GET {path} answered {status}")) }
 }
 
 /// The status of an HTTP/1 status line (RFC 9112 §4).

@@ -80,8 +80,10 @@ pub(super) async fn forward(
                         }
                         return Err(refusal);
                     }
-                    Outcome::Unsent(back) => {
+                    Outcome::Unsent(back, was_refused) => {
                         request = back;
+                        // What is alive and turns requests away is not stale.
+                        attempt.is_reused &= !was_refused;
                         error = UpstreamError::Reset;
                     }
                     Outcome::Lost(failed, back) => {
@@ -183,7 +185,7 @@ async fn connect(
     let slot = worker.slot().ok_or(Unconnected::Ours)?;
     let began = clock::now();
     let limit = view.service.settings.timeouts.connect;
-    match Connection::connect(pool.endpoint(), limit, slot).await {
+    match pool.connect(limit, slot).await {
         Ok(connection) => {
             let took = clock::now().saturating_duration_since(began);
             exchange.tally.connect(exchange.serving.get(), took);
@@ -206,8 +208,8 @@ enum Outcome {
     Answered(Sent<RequestBody>),
     /// It ends here, with the endpoint's part in it, if it has one.
     Refused(Refusal, Option<UpstreamError>),
-    /// Nothing was sent.
-    Unsent(Request<RequestBody>),
+    /// Nothing was sent, or nothing of it was looked at; whether the endpoint said so itself.
+    Unsent(Request<RequestBody>, bool),
     /// It may have been processed. Given back is what an endpoint has said nothing to.
     Lost(UpstreamError, Option<Request<RequestBody>>),
 }
@@ -225,9 +227,13 @@ async fn send(
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(match result {
                 Ok(sent) => Outcome::Answered(sent),
-                Err(SendError { is_unsent: true, request: Some(request), .. }) => Outcome::Unsent(request),
+                Err(SendError { is_unsent: true, request: Some(request), kind }) => {
+                    Outcome::Unsent(request, kind == SendErrorKind::Refused)
+                }
                 Err(SendError { kind, request, .. }) => match kind {
-                    SendErrorKind::Reset => Outcome::Lost(UpstreamError::Reset, request),
+                    SendErrorKind::Reset | SendErrorKind::Refused => {
+                        Outcome::Lost(UpstreamError::Reset, request)
+                    }
                     SendErrorKind::Protocol(_) => Outcome::Lost(UpstreamError::Protocol, None),
                     SendErrorKind::RequestBody => Outcome::Refused(body_refusal(fault.get()), None),
                 },

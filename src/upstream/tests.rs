@@ -105,7 +105,7 @@ async fn serve(
 }
 
 fn tls(options: &TlsOptions) -> Reach {
-    Reach { tls: Some(Arc::new(EndpointTls::new(options).unwrap())) }
+    Reach { tls: Some(Arc::new(EndpointTls::new(options).unwrap())), ..Reach::default() }
 }
 
 fn trusting(authority: &Authority) -> TlsOptions {

@@ -15,6 +15,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::Protocol;
+
 /// TLS as somebody asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsOptions {
@@ -74,7 +76,8 @@ pub enum TlsError {
 
 /// TLS as it is spoken to the endpoints of a variant.
 pub struct EndpointTls {
-    client: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
     is_usual: bool,
     /// Of all that it was made from.
@@ -135,13 +138,18 @@ impl EndpointTls {
                 builder.with_client_auth_cert(chain, key).map_err(TlsError::Identity)?
             }
         };
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        let http2 = Arc::new(client.clone());
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
         let is_usual = *options == TlsOptions::default();
-        Ok(Self { client: Arc::new(client), server_name, is_usual, mark: mark(options) })
+        Ok(Self { http1: Arc::new(client), http2, server_name, is_usual, mark: mark(options) })
     }
 
-    pub(super) fn client(&self) -> Arc<ClientConfig> {
-        self.client.clone()
+    pub(super) fn client(&self, protocol: Protocol) -> Arc<ClientConfig> {
+        match protocol {
+            Protocol::Http1 => self.http1.clone(),
+            Protocol::Http2 => self.http2.clone(),
+        }
     }
 
     /// The name that is asked for, if it is not the URL's host.

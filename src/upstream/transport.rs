@@ -20,7 +20,7 @@ use super::endpoint::Place;
 use super::names::Addresses;
 use super::stream::{Carrier, Stream};
 use super::way::Host;
-use super::{EndpointTls, EndpointUrl, TlsError, Way};
+use super::{EndpointTls, EndpointUrl, Protocol, TlsError, Way};
 
 /// How long an address may be silent before the next one is tried, too: the Connection Attempt Delay of
 /// RFC 8305 §5.
@@ -61,8 +61,8 @@ pub enum ConnectError {
         /// What is wrong with it.
         source: rustls::Error,
     },
-    /// There was no agreement on TLS.
-    #[error("TLS with {url}: {source}")]
+    /// There was no agreement on TLS, or on HTTP/2.
+    #[error("agree with {url} on what to speak: {source}")]
     Handshake {
         /// Where to.
         url: EndpointUrl,
@@ -218,8 +218,15 @@ async fn secured(way: &Way, host: &str, stream: TcpStream) -> Result<Stream, Con
         None => ServerName::try_from(host.to_owned())
             .map_err(|_| ConnectError::NoTls { url: url(), source: Arc::new(TlsError::ServerName) })?,
     };
-    let secured = TlsConnector::from(tls.client()).connect(name, stream).await;
+    let secured = TlsConnector::from(tls.client(way.protocol())).connect(name, stream).await;
     match secured {
+        Ok(stream)
+            if way.protocol() == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") =>
+        {
+            let why = "it does not agree to speak HTTP/2 (ALPN h2)";
+            let source = io::Error::new(io::ErrorKind::InvalidData, why);
+            Err(ConnectError::Handshake { url: url(), source })
+        }
         Ok(stream) => Ok(Stream(Carrier::Tls(Box::new(stream)))),
         Err(source) => match source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {

@@ -13,9 +13,21 @@ use super::endpoint::Place;
 use super::names::Name;
 use super::{EndpointTls, EndpointUrl, Names, TlsError};
 
+/// What is spoken to an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by prior knowledge where there is no TLS (RFC 9113 §3.3), by ALPN where there is.
+    Http2,
+}
+
 /// What the configuration says about all endpoints of a variant, also of those that are added later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
+    /// What is spoken to them; default HTTP/1.1.
+    pub protocol: Protocol,
     /// How `https://` endpoints are spoken to; `None`: verified by the system's root certificates.
     pub tls: Option<Arc<EndpointTls>>,
 }
@@ -25,6 +37,7 @@ pub struct Reach {
 pub struct Way {
     url: EndpointUrl,
     host: Host,
+    protocol: Protocol,
     tls: Option<Result<Arc<EndpointTls>, Arc<TlsError>>>,
 }
 
@@ -47,7 +60,7 @@ impl Way {
             Place::Socket(_) => Host::Socket,
         };
         let tls = url.is_tls().then(|| reach.tls.clone().map_or_else(EndpointTls::usual, Ok));
-        Self { url, host, tls }
+        Self { url, host, protocol: reach.protocol, tls }
     }
 
     /// Where it leads.
@@ -63,6 +76,11 @@ impl Way {
         }
     }
 
+    /// What is spoken there.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     pub(super) fn host(&self) -> &Host {
         &self.host
     }
@@ -75,6 +93,7 @@ impl Way {
     /// Whether `url` in the manner of `reach` is this way.
     pub fn is_to(&self, url: &EndpointUrl, reach: &Reach) -> bool {
         self.url == *url
+            && self.protocol == reach.protocol
             && match (&self.tls, &reach.tls) {
                 (None, _) | (Some(Err(_)), None) => true,
                 (Some(Ok(has)), None) => has.is_usual(),
@@ -90,7 +109,7 @@ impl Way {
 
 impl PartialEq for Way {
     fn eq(&self, other: &Self) -> bool {
-        self.url == other.url && self.mark() == other.mark()
+        self.url == other.url && self.protocol == other.protocol && self.mark() == other.mark()
     }
 }
 

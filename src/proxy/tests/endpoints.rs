@@ -77,7 +77,7 @@ fn an_endpoint_by_tls_answers_through_the_proxy_and_one_that_proves_nothing_does
     let gate = gate(&blue, &blue).start();
     let ca = Some(ours.cert.pem().into_bytes());
     let tls = EndpointTls::new(&TlsOptions { ca, ..TlsOptions::default() }).unwrap();
-    lead_to(&gate, &url, &Reach { tls: Some(Arc::new(tls)) });
+    lead_to(&gate, &url, &Reach { tls: Some(Arc::new(tls)), ..Reach::default() });
     for _ in 0..3 {
         assert_eq!(gate.get("/", "").text(), "shop");
     }
@@ -86,7 +86,7 @@ fn an_endpoint_by_tls_answers_through_the_proxy_and_one_that_proves_nothing_does
     let ca = Some(stranger.cert.pem().into_bytes());
     let tls = EndpointTls::new(&TlsOptions { ca, ..TlsOptions::default() }).unwrap();
     gate.publish(|service| {
-        let reach = Reach { tls: Some(Arc::new(tls)) };
+        let reach = Reach { tls: Some(Arc::new(tls)), ..Reach::default() };
         let endpoint = Arc::new(endpoint(901, url.parse().unwrap(), &reach));
         service.groups[Blue] = Group::new(None, vec![Member { endpoint, health: Health::Healthy }]);
     });

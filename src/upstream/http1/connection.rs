@@ -52,6 +52,8 @@ pub enum SendErrorKind {
     Reset,
     /// What came back is not HTTP/1.1, or not unambiguously.
     Protocol(Malformed),
+    /// The endpoint turned it away unseen: by HTTP/2, REFUSED_STREAM (RFC 9113 §8.7).
+    Refused,
     /// The request's own body failed, or was not as long as it said.
     RequestBody,
 }

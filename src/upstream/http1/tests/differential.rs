@@ -58,7 +58,7 @@ async fn ours(url: &EndpointUrl, method: &Method) -> Read {
         Err(error) => {
             return Read::Refused(match error.kind {
                 SendErrorKind::Protocol(malformed) => Some(malformed),
-                SendErrorKind::Reset | SendErrorKind::RequestBody => None,
+                SendErrorKind::Reset | SendErrorKind::Refused | SendErrorKind::RequestBody => None,
             });
         }
     };
