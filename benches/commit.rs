@@ -180,6 +180,7 @@ fn config(at: usize) -> ServiceConfig {
         stable: Variant::Blue,
         initial_weight: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
+        reach: PerVariant::default(),
         version: PerVariant::default(),
         guard: GuardMode::Rollback,
         gates: Gates::standard(),

@@ -585,3 +585,57 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn what_endpoints_are_spoken_to_with_is_read_once_and_told_when_it_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let made = || rcgen::generate_simple_self_signed(["tidegate".to_owned()]).unwrap();
+    let (ours, other) = (made(), made());
+    write("ca.pem", &ours.cert.pem(), 0o644);
+    write("key.pem", &ours.signing_key.serialize_pem(), 0o600);
+    write("public.pem", &ours.signing_key.serialize_pem(), 0o644);
+    write("other.pem", &other.signing_key.serialize_pem(), 0o600);
+    write("empty.pem", "", 0o600);
+    let read = |tls: &str| {
+        let text = shop(&format!("blue: {{endpoints: [\"https://10.0.0.1:8443\"], tls: {{{tls}}}}}"));
+        config::parse(&text, "tidegate.yaml", folder.path(), &Overrides::default())
+    };
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let wrong = |tls: &str, expected: &str| {
+        let error = one_line(&read(tls).unwrap_err().to_string());
+        assert!(error.contains("has 1 problem") && error.contains(expected), "{error}");
+    };
+    wrong("ca: none.pem", "services.shop.blue.tls.ca = none.pem line 3:");
+    wrong("ca: none.pem", "none.pem does not exist; create it or correct the path");
+    wrong("ca: empty.pem", "tls.ca = empty.pem line 3: no certificate is in it");
+    wrong("ca: ca.pem, cert: ca.pem", "tls.cert = ca.pem line 3: a certificate needs its key; add key: FILE");
+    wrong(
+        "ca: ca.pem, key: key.pem",
+        "tls.key = key.pem line 3: a key needs its certificate; add cert: FILE",
+    );
+    wrong("ca: ca.pem, cert: ca.pem, key: ca.pem", "tls.key = ca.pem line 3: no private key is in it");
+    wrong("ca: ca.pem, cert: ca.pem, key: other.pem", "certificate and key cannot be used together");
+    wrong(
+        "ca: ca.pem, server_name: a b",
+        "tls.server_name = a b line 3: no certificate can be for this name",
+    );
+
+    let warnings =
+        |tls: &str| read(tls).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(warnings("ca: ca.pem, cert: ca.pem, key: key.pem, server_name: shop.internal").is_empty());
+    let [told] = &warnings("ca: ca.pem, cert: ca.pem, key: public.pem")[..] else { panic!() };
+    assert!(told.contains("every user of this machine can read it"), "{told}");
+    let [told] = &warnings("verify: false")[..] else { panic!() };
+    assert!(told.contains("services.shop.blue.tls.verify") && told.contains("not verified"), "{told}");
+    assert_eq!(warnings("ca: ca.pem, verify: false").len(), 2);
+
+    // The same files again are no change, others are.
+    let reach = |tls: &str| read(tls).unwrap().control.services[0].reach.blue.clone();
+    assert_eq!(reach("ca: ca.pem"), reach("ca: ca.pem"));
+    assert_ne!(reach("ca: ca.pem"), reach("ca: ca.pem, verify: false"));
+}

@@ -149,6 +149,12 @@ fn full_with_examples() -> (String, tempfile::TempDir) {
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
     }
+    let ours = rcgen::generate_simple_self_signed(["tidegate".to_owned()]).unwrap();
+    for name in ["ca.pem", "client.pem"] {
+        fs::write(secrets.join(name), ours.cert.pem()).unwrap();
+    }
+    fs::write(secrets.join("client.key"), ours.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(secrets.join("client.key"), fs::Permissions::from_mode(0o600)).unwrap();
     (text, folder)
 }
 
@@ -257,8 +263,10 @@ fn the_configuration_inside_the_compose_file_fits_its_services() {
     for (_, endpoints) in config.control.services[0].endpoints.iter() {
         assert!(!endpoints.is_empty());
         for endpoint in endpoints {
-            let app = &compose["services"][endpoint.url.host()];
-            let listens = format!("-listen=:{}", endpoint.url.port());
+            let authority = endpoint.url.authority();
+            let (host, port) = authority.split_once(':').unwrap();
+            let app = &compose["services"][host];
+            let listens = format!("-listen=:{port}");
             assert!(app["command"].as_array().unwrap().contains(&listens.into()), "{endpoint:?}: {app}");
         }
     }

@@ -19,7 +19,7 @@ use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::GuardMode;
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
-use crate::upstream::EndpointUrl;
+use crate::upstream::{EndpointUrl, Protocol};
 
 /// Tidegate's configuration.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -253,11 +253,33 @@ pub(super) type VariantFile = Short<EndpointUrl, EndpointFile, VariantLong>;
 pub(super) struct VariantLong {
     /// Its endpoints. The candidate may do without the key until something is deployed to it.
     pub(super) endpoints: Option<Short<EndpointUrl, EndpointFile, Never>>,
+    /// How its https:// endpoints are spoken to, also those that are added later. Default: they prove their URL's host
+    /// to whom this machine trusts.
+    pub(super) tls: Option<EndpointTlsFile>,
+    /// What its endpoints speak: http1, or h2 for gRPC: by prior knowledge with http:// and unix:, by ALPN with https://.
+    /// Default http1.
+    pub(super) protocol: Option<Written<Protocol>>,
     /// A label for people, such as 2.0.1.
     pub(super) version: Option<Written<String>>,
     /// What its requests get while none of its endpoints is healthy: spill (stable answers) or fail (503).
     /// Default spill for the candidate; stable never spills.
     pub(super) when_unhealthy: Option<Written<WhenUnhealthy>>,
+}
+
+/// TLS toward endpoints.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndpointTlsFile {
+    /// A file with the certificates, in PEM, of who may vouch for endpoints. Default: those that this machine trusts.
+    pub(super) ca: Option<Written<PathBuf>>,
+    /// The name that endpoints must prove, and that they are asked for (SNI). Default: the host of their URL.
+    pub(super) server_name: Option<Written<String>>,
+    /// A file with our certificate, in PEM, for endpoints that ask who we are; with what leads to its root.
+    pub(super) cert: Option<Written<PathBuf>>,
+    /// The file with its private key, in PEM.
+    pub(super) key: Option<Written<PathBuf>>,
+    /// Whether endpoints must prove who they are. Default true; without, whoever is in between reads and changes all.
+    pub(super) verify: Option<Written<bool>>,
 }
 
 pub(super) type EndpointFile = Short<EndpointUrl, Never, EndpointLong>;
@@ -266,7 +288,7 @@ pub(super) type EndpointFile = Short<EndpointUrl, Never, EndpointLong>;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EndpointLong {
-    /// http://HOST:PORT, port 80 unless given.
+    /// http://HOST:PORT, port 80 unless given; https://HOST:PORT, port 443 unless given; or unix:/PATH of a socket.
     pub(super) url: Written<EndpointUrl>,
     /// Its share among the endpoints of its variant, 1 to 1000. Default 1. It never moves the split.
     pub(super) weight: Option<Written<Count>>,

@@ -12,6 +12,7 @@
 //!
 //! Plans of rollouts are read the same way, from the file or from one of their own ([`Planner`]).
 
+mod endpoint_tls;
 mod file;
 mod listen;
 mod meant;

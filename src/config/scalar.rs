@@ -15,7 +15,7 @@ use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::{GuardMode, OnFail, OnInconclusive};
 use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
-use crate::upstream::EndpointUrl;
+use crate::upstream::{EndpointUrl, Protocol};
 
 /// Something that a value of the file can be read as.
 pub(super) trait Scalar: Sized {
@@ -288,7 +288,7 @@ macro_rules! from_str {
 from_str! {
     HostPattern: { "type": "string", "minLength": 1, "examples": ["shop.example.com", "*.example.com"] };
     PathPrefix: { "type": "string", "pattern": "^/" };
-    EndpointUrl: { "type": "string", "pattern": "^http://", "examples": ["http://127.0.0.1:3001"] };
+    EndpointUrl: { "type": "string", "pattern": "^(https?://|unix:/)", "examples": ["http://127.0.0.1:3001", "https://10.0.0.1:8443", "unix:/run/shop.sock"] };
     UserKey: { "type": "string", "pattern": "^((header|cookie|query):.+|client_addr)$" };
 }
 
@@ -389,6 +389,7 @@ words! {
     By: "cookie" => Self::Cookie, "user" => Self::User, "request" => Self::Request;
     Otherwise: "cookie" => Self::Cookie, "request" => Self::Request, "stable" => Self::Stable;
     WhenUnhealthy: "spill" => Self::Spill, "fail" => Self::Fail;
+    Protocol: "http1" => Self::Http1, "h2" => Self::Http2;
     ForwardedHeader: "x-forwarded-for" => Self::XForwardedFor, "forwarded" => Self::Forwarded;
     ClientAuthMode: "required" => Self::Required, "optional" => Self::Optional;
     Fact: "variant" => Self::Variant, "visitor" => Self::Visitor;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use super::endpoint_tls::reach;
 use super::file::{
     EndpointFile, HealthFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile, TimeoutsFile,
     VariantFile, VariantLong,
@@ -24,7 +25,7 @@ use crate::routing::{
     Timeouts, UserKey, WhenUnhealthy,
 };
 use crate::traffic::{By, Otherwise, PerVariant, Role, Variant, Weight};
-use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings};
+use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings, Protocol, Reach};
 
 const NAME_CHARS_MAX: usize = 63;
 const ENDPOINT_WEIGHT_MAX: u32 = 1000;
@@ -61,7 +62,7 @@ pub(super) fn build(
 
     let mut variants = PerVariant { blue: file.blue, green: file.green }.map(|variant, written| {
         let role = if variant == stable { Role::Stable } else { Role::Candidate };
-        variant_settings(findings, &at, name.line, variant, role, written)
+        variant_settings(findings, &at, name.line, variant, role, written, base)
     });
     refuse_shared_endpoints(findings, &at, &mut variants);
     let split = file.split.unwrap_or_default();
@@ -91,6 +92,7 @@ pub(super) fn build(
         },
     };
     let version = PerVariant::from_fn(|variant| variants[variant].version.clone());
+    let reach = PerVariant::from_fn(|variant| variants[variant].reach.clone());
     let endpoints = variants.map(|_, variant| variant.endpoints.into_iter().map(|(spec, _)| spec).collect());
     let settings = Arc::new(settings);
     let service = ServiceConfig {
@@ -99,6 +101,7 @@ pub(super) fn build(
         stable,
         initial_weight,
         endpoints,
+        reach,
         version,
         guard,
         gates: usual.gates.clone(),
@@ -194,6 +197,7 @@ fn routes(
 
 struct VariantSettings {
     endpoints: Vec<(EndpointSpec, u64)>,
+    reach: Reach,
     version: Option<Arc<str>>,
     when_unhealthy: WhenUnhealthy,
     /// Something about its endpoints is noted already; what follows from that is not.
@@ -207,6 +211,7 @@ fn variant_settings(
     variant: Variant,
     role: Role,
     written: Option<VariantFile>,
+    base: &Path,
 ) -> VariantSettings {
     let at = below(at, variant.as_str());
     let mut place = at.clone();
@@ -248,6 +253,8 @@ fn variant_settings(
     }
     let endpoints = endpoints(findings, &place, listed.unwrap_or_default());
     let has_problem = findings.problems.len() > problems_before;
+    let mut reach = reach(findings, &at, line, long.tls.take(), &endpoints, base);
+    reach.protocol = findings.read_or(&at, "protocol", long.protocol.as_ref(), Protocol::default());
     let mut when_unhealthy = WhenUnhealthy::default();
     if let Some(written) = &long.when_unhealthy {
         let place = below(&at, "when_unhealthy");
@@ -257,7 +264,7 @@ fn variant_settings(
         }
     }
     let version = long.version.as_ref().and_then(|version| findings.read(&below(&at, "version"), version));
-    VariantSettings { endpoints, version: version.map(Into::into), when_unhealthy, has_problem }
+    VariantSettings { endpoints, reach, version: version.map(Into::into), when_unhealthy, has_problem }
 }
 
 fn endpoints(findings: &mut Findings, place: &str, listed: Vec<EndpointFile>) -> Vec<(EndpointSpec, u64)> {

@@ -430,8 +430,8 @@ impl Control {
         for (service, variant) in &flip.users {
             self.record(AuditEntry {
                 service: Some(service.to_string()),
-                from: Some(format!("{variant} {} {}", key.url, flip.from.as_str())),
-                to: Some(format!("{variant} {} {}", key.url, flip.to.as_str())),
+                from: Some(format!("{variant} {} {}", key.way.url(), flip.from.as_str())),
+                to: Some(format!("{variant} {} {}", key.way.url(), flip.to.as_str())),
                 reason: error.clone(),
                 ..by_us("health", generation)
             });

@@ -247,14 +247,14 @@ impl Control {
         let live = self.live();
         let known = live.health().filter(|(_, health)| *health != Health::Unknown);
         known
-            .map(|(key, health)| KnownHealth { url: key.url.to_string(), healthy: health == Health::Healthy })
+            .map(|(key, health)| KnownHealth { url: key.way.url().to_string(), healthy: health == Health::Healthy })
             .collect()
     }
 
     /// Begins with what another process knows of endpoints; its own checks go on from there.
     pub fn believe(&self, known: &[KnownHealth]) {
         for key in self.checks() {
-            let url = key.url.to_string();
+            let url = key.way.url().to_string();
             if let Some(known) = known.iter().find(|known| known.url == url) {
                 let result = if known.healthy { Ok(()) } else { Err("as before the upgrade".to_owned()) };
                 self.checked(&key, result);

@@ -17,13 +17,15 @@ use crate::rollout::{BusinessGate, Ending, Phase};
 use crate::routing::{Cut, Group, Matcher, Member, Service, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
-use crate::upstream::{Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis};
+use crate::upstream::{
+    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Names, Reach, Way,
+};
 
 /// What is checked, and how. Endpoints of different services that agree in both share the check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckKey {
-    /// The address.
-    pub url: EndpointUrl,
+    /// The address, and how it is spoken to.
+    pub way: Way,
     /// How.
     pub settings: HealthSettings,
 }
@@ -84,6 +86,7 @@ pub struct Live {
     slots: HashMap<Arc<str>, u32>,
     checks: HashMap<CheckKey, Checked>,
     endpoints_made: u32,
+    names: Names,
     asked: Asked,
     retiring: Vec<Arc<Endpoint>>,
     /// Why nothing may be changed at the moment.
@@ -215,7 +218,9 @@ impl Live {
     /// Why the last check of an endpoint failed.
     pub fn check_error(&self, service: &str, url: &EndpointUrl) -> Option<Arc<str>> {
         let settings = self.config(service)?.settings.health.clone();
-        self.checks.get(&CheckKey { url: url.clone(), settings })?.error.clone()
+        let of_service = endpoints(self.service(service)?);
+        let way = of_service.map(|endpoint| endpoint.way()).find(|way| way.url() == url)?.clone();
+        self.checks.get(&CheckKey { way, settings })?.error.clone()
     }
 
     /// Takes in the result of a check. If it changes the health of the endpoint, the services that use it are
@@ -233,7 +238,7 @@ impl Live {
         for (at, variant) in &users {
             let mut service = Service::clone(&self.services[*at]);
             let members = service.groups[*variant].members().iter().map(|member| {
-                let health = if *member.endpoint.url() == key.url { to } else { member.health };
+                let health = if *member.endpoint.way() == key.way { to } else { member.health };
                 Member { endpoint: member.endpoint.clone(), health }
             });
             let group = Group::new(service.groups[*variant].version().cloned(), members.collect());
@@ -253,7 +258,10 @@ impl Live {
             let members = group.members();
             group.version() == version.as_ref()
                 && members.len() == specs.len()
-                && members.iter().zip(specs).all(|(member, spec)| is_same(&member.endpoint, spec))
+                && members
+                    .iter()
+                    .zip(specs)
+                    .all(|(member, spec)| is_same(&member.endpoint, spec, &config.reach[variant]))
         });
         if !stays {
             let service = self.build(at, state, Some(old));
@@ -271,7 +279,7 @@ impl Live {
         let groups = PerVariant::from_fn(|variant| {
             let (specs, version) = places(&config, state, variant);
             let had = old.map_or(&[][..], |old| old.groups[variant].members());
-            self.group(at, variant, &config.settings.health, specs, version, had)
+            self.group(at, variant, &config, specs, version, had)
         });
         assemble(&config, slot, state, groups, old)
     }
@@ -280,26 +288,29 @@ impl Live {
         &mut self,
         at: usize,
         variant: Variant,
-        health: &HealthSettings,
+        config: &ServiceConfig,
         specs: &[EndpointSpec],
         version: Option<Arc<str>>,
         had: &[Member],
     ) -> Group {
-        let gone = had.iter().filter(|member| !specs.iter().any(|spec| is_same(&member.endpoint, spec)));
+        let (health, reach) = (&config.settings.health, &config.reach[variant]);
+        let stays = |member: &Member| specs.iter().any(|spec| is_same(&member.endpoint, spec, reach));
+        let gone = had.iter().filter(|member| !stays(member));
         self.retiring.extend(gone.map(|member| member.endpoint.clone()));
         for member in had {
-            self.drop_user(member.endpoint.url(), at, variant);
+            self.drop_user(member.endpoint.way(), at, variant);
         }
         let mut members = Vec::with_capacity(specs.len());
         for spec in specs {
-            let endpoint = match had.iter().find(|member| is_same(&member.endpoint, spec)) {
+            let endpoint = match had.iter().find(|member| is_same(&member.endpoint, spec, reach)) {
                 Some(member) => member.endpoint.clone(),
                 None => {
                     self.endpoints_made += 1;
-                    Arc::new(Endpoint::new(self.endpoints_made, spec.clone()))
+                    let way = Way::new(spec.url.clone(), reach, &self.names);
+                    Arc::new(Endpoint::new(self.endpoints_made, way, spec.weight))
                 }
             };
-            let key = CheckKey { url: spec.url.clone(), settings: health.clone() };
+            let key = CheckKey { way: endpoint.way().clone(), settings: health.clone() };
             // Other settings do not make what is known about an address unknown.
             let known = had.iter().find(|member| *member.endpoint.url() == spec.url);
             let known = known.map_or(Health::Unknown, |member| member.health);
@@ -310,9 +321,9 @@ impl Live {
         Group::new(version, members)
     }
 
-    fn drop_user(&mut self, url: &EndpointUrl, at: usize, variant: Variant) {
+    fn drop_user(&mut self, way: &Way, at: usize, variant: Variant) {
         let settings = &self.entries[at].config.settings.health;
-        let key = CheckKey { url: url.clone(), settings: settings.clone() };
+        let key = CheckKey { way: way.clone(), settings: settings.clone() };
         if let Some(checked) = self.checks.get_mut(&key)
             && let Some(place) = checked.users.iter().rposition(|user| *user == (at, variant))
         {
@@ -390,8 +401,8 @@ fn success_rule(gate: &BusinessGate) -> Option<SuccessRule> {
     Some(SuccessRule { method, path: gate.path.parse().ok()?, status: from..=to })
 }
 
-fn is_same(endpoint: &Endpoint, spec: &EndpointSpec) -> bool {
-    *endpoint.url() == spec.url && endpoint.weight() == spec.weight
+fn is_same(endpoint: &Endpoint, spec: &EndpointSpec, reach: &Reach) -> bool {
+    endpoint.way().is_to(&spec.url, reach) && endpoint.weight() == spec.weight
 }
 
 fn endpoints(service: &Service) -> impl Iterator<Item = &Arc<Endpoint>> {

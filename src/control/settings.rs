@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::rollout::{Gates, GuardMode, Slo};
 use crate::routing::{Recognition, ServiceSettings};
 use crate::traffic::{PerVariant, Variant, Weight};
-use crate::upstream::EndpointSpec;
+use crate::upstream::{EndpointSpec, Reach};
 
 /// The control plane's settings.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct ServiceConfig {
     pub initial_weight: Weight,
     /// The endpoints of each variant. A deployment replaces the candidate's, until the next one.
     pub endpoints: PerVariant<Vec<EndpointSpec>>,
+    /// How the endpoints of each variant are spoken to, also those that a deployment brings.
+    pub reach: PerVariant<Reach>,
     /// The version labels.
     pub version: PerVariant<Option<Arc<str>>>,
     /// What the guard does after a manual shift; default roll back.

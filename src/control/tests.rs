@@ -46,6 +46,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
         stable: Variant::Blue,
         initial_weight: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
+        reach: PerVariant::default(),
         version: PerVariant::default(),
         guard: GuardMode::Off,
         gates: Gates::standard(),
@@ -272,7 +273,8 @@ async fn a_client_that_goes_away_leaves_the_disk_and_what_is_in_force_the_same()
 #[tokio::test]
 async fn a_flapping_endpoint_neither_starves_changes_nor_uses_up_the_numbers() {
     let (control, disk) = SlowDisk::control(true);
-    let check = control.checks().into_iter().find(|check| check.url.host() == "green.cart").unwrap();
+    let check =
+        control.checks().into_iter().find(|check| check.way.url().authority() == "green.cart").unwrap();
     let flap = |times: u32| {
         for _ in 0..times {
             for _ in 0..3 {
@@ -350,7 +352,8 @@ async fn a_clean_stop_leaves_no_gap_in_the_numbers() {
 async fn other_check_settings_do_not_make_a_dead_endpoint_usable() {
     let folder = tempfile::tempdir().unwrap();
     let control = start(folder.path(), &["shop"]);
-    let green = control.checks().into_iter().find(|check| check.url.host() == "green.shop").unwrap();
+    let green =
+        control.checks().into_iter().find(|check| check.way.url().authority() == "green.shop").unwrap();
     for _ in 0..3 {
         control.checked(&green, Err("refused".into()));
     }
@@ -619,7 +622,8 @@ async fn a_deployment_fills_the_candidate_and_survives() {
 async fn a_failing_endpoint_leaves_the_table_and_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let control = start(folder.path(), &["shop"]);
-    let green = control.checks().into_iter().find(|check| check.url.host() == "green.shop").unwrap();
+    let green =
+        control.checks().into_iter().find(|check| check.way.url().authority() == "green.shop").unwrap();
     let usable = || control.table().services()[0].groups.green.usable().len();
     let before = control.generation();
     for _ in 0..2 {
@@ -629,7 +633,7 @@ async fn a_failing_endpoint_leaves_the_table_and_comes_back() {
     control.checked(&green, Err("refused".into()));
     assert_eq!(usable(), 0);
     assert!(control.generation() > before);
-    assert_eq!(control.check_error("shop", &green.url).as_deref(), Some("refused"));
+    assert_eq!(control.check_error("shop", green.way.url()).as_deref(), Some("refused"));
     control.checked(&green, Ok(()));
     control.checked(&green, Ok(()));
     assert_eq!(usable(), 1);

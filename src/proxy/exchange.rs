@@ -325,7 +325,13 @@ impl Drop for Ongoing {
         let late = exchange.late_failure.get();
         exchange.tally.finished(exchange.assigned.variant, exchange.generation, duration, late);
         if let Some(note) = &exchange.note {
-            let failed = exchange.first_error();
+            let failed = match exchange.failure.get() {
+                // More than metrics tell: a refused certificate is not a refused connection.
+                Some(Failure::Upstream(UpstreamError::Connect)) => {
+                    note.unconnected.get().or(exchange.first_error())
+                }
+                _ => exchange.first_error(),
+            };
             let lapsed = match exchange.lapse.get() {
                 Some(Lapse::Cut) => Some("cut"),
                 Some(Lapse::Client) => Some("client_timeout"),

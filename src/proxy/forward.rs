@@ -20,8 +20,7 @@ use crate::routing::WhenUnhealthy;
 use crate::telemetry::UpstreamError;
 use crate::traffic::{Role, Variant};
 use crate::upstream::{
-    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendError, SendErrorKind, Sent, is_local,
-    pick,
+    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendError, SendErrorKind, Sent, pick,
 };
 
 /// An endpoint's answer, its body still to come.
@@ -81,8 +80,10 @@ pub(super) async fn forward(
                         }
                         return Err(refusal);
                     }
-                    Outcome::Unsent(back) => {
+                    Outcome::Unsent(back, was_refused) => {
                         request = back;
+                        // What is alive and turns requests away is not stale.
+                        attempt.is_reused &= !was_refused;
                         error = UpstreamError::Reset;
                     }
                     Outcome::Lost(failed, back) => {
@@ -184,19 +185,21 @@ async fn connect(
     let slot = worker.slot().ok_or(Unconnected::Ours)?;
     let began = clock::now();
     let limit = view.service.settings.timeouts.connect;
-    match Connection::connect(pool.endpoint().url(), limit, slot).await {
+    match pool.connect(limit, slot).await {
         Ok(connection) => {
             let took = clock::now().saturating_duration_since(began);
             exchange.tally.connect(exchange.serving.get(), took);
             Ok(connection)
         }
-        Err(ConnectError::TimedOut { .. }) => Err(Unconnected::Theirs(UpstreamError::ConnectTimeout)),
-        Err(ConnectError::Resolve { source, .. } | ConnectError::Refused { source, .. }) => {
-            Err(if is_local(&source) {
-                Unconnected::Ours
-            } else {
-                Unconnected::Theirs(UpstreamError::Connect)
-            })
+        Err(error) if error.is_local() => Err(Unconnected::Ours),
+        Err(error) => {
+            if let Some(note) = &exchange.note {
+                note.unconnected.set(note.unconnected.get().or(Some(error.word())));
+            }
+            Err(Unconnected::Theirs(match error {
+                ConnectError::TimedOut { .. } => UpstreamError::ConnectTimeout,
+                _ => UpstreamError::Connect,
+            }))
         }
     }
 }
@@ -205,8 +208,8 @@ enum Outcome {
     Answered(Sent<RequestBody>),
     /// It ends here, with the endpoint's part in it, if it has one.
     Refused(Refusal, Option<UpstreamError>),
-    /// Nothing was sent.
-    Unsent(Request<RequestBody>),
+    /// Nothing was sent, or nothing of it was looked at; whether the endpoint said so itself.
+    Unsent(Request<RequestBody>, bool),
     /// It may have been processed. Given back is what an endpoint has said nothing to.
     Lost(UpstreamError, Option<Request<RequestBody>>),
 }
@@ -224,9 +227,13 @@ async fn send(
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(match result {
                 Ok(sent) => Outcome::Answered(sent),
-                Err(SendError { is_unsent: true, request: Some(request), .. }) => Outcome::Unsent(request),
+                Err(SendError { is_unsent: true, request: Some(request), kind }) => {
+                    Outcome::Unsent(request, kind == SendErrorKind::Refused)
+                }
                 Err(SendError { kind, request, .. }) => match kind {
-                    SendErrorKind::Reset => Outcome::Lost(UpstreamError::Reset, request),
+                    SendErrorKind::Reset | SendErrorKind::Refused => {
+                        Outcome::Lost(UpstreamError::Reset, request)
+                    }
                     SendErrorKind::Protocol(_) => Outcome::Lost(UpstreamError::Protocol, None),
                     SendErrorKind::RequestBody => Outcome::Refused(body_refusal(fault.get()), None),
                 },
@@ -287,11 +294,9 @@ fn look_again(
 
 /// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
 fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
-    if !request.headers().contains_key(HOST) {
-        let text = url.to_string();
-        let host = text.strip_prefix("http://").unwrap_or(&text);
-        if let Ok(host) = HeaderValue::from_str(host) {
-            request.headers_mut().insert(HOST, host);
-        }
+    if !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(&url.authority())
+    {
+        request.headers_mut().insert(HOST, host);
     }
 }

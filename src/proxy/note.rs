@@ -30,6 +30,8 @@ pub(super) struct Note {
     service: Option<Arc<str>>,
     pub(super) endpoint: RefCell<Option<Arc<str>>>,
     pub(super) retries: Cell<u32>,
+    /// Why the first connection that failed did.
+    pub(super) unconnected: Cell<Option<&'static str>>,
 }
 
 /// How a request ended.
@@ -70,6 +72,7 @@ impl Note {
             service: service.cloned(),
             endpoint: RefCell::default(),
             retries: Cell::new(0),
+            unconnected: Cell::new(None),
         }))
     }
 

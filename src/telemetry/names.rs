@@ -156,13 +156,26 @@ pub const AUDIT_DROPPED: Metric =
 /// `{result}`: ok or error
 pub const HEALTH_CHECKS: Metric =
     counter("tidegate_health_checks_total", "Active health checks of endpoints.");
+/// `{result}`: ok or error
+pub const NAME_LOOK_UPS: Metric = counter(
+    "tidegate_name_look_ups_total",
+    "Look-ups of endpoints' names; after an error, old addresses stay.",
+);
 /// `{code}`
 pub const ADMIN_REQUESTS: Metric =
     counter("tidegate_admin_requests_total", "Requests to the admin socket by status code.");
 
 /// What control counts through the `metrics` macros; everything else is rendered from the tally.
-pub const CONTROL: [Metric; 7] =
-    [COMMITS, SAVES, SAVE_DURATION, AUDIT_DROPPED, HEALTH_CHECKS, ADMIN_REQUESTS, CERTIFICATE_RELOADS];
+pub const CONTROL: [Metric; 8] = [
+    COMMITS,
+    SAVES,
+    SAVE_DURATION,
+    AUDIT_DROPPED,
+    HEALTH_CHECKS,
+    NAME_LOOK_UPS,
+    ADMIN_REQUESTS,
+    CERTIFICATE_RELOADS,
+];
 
 impl Kind {
     /// The word after `# TYPE`.

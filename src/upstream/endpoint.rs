@@ -1,105 +1,162 @@
 //! One address of a variant.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Uri;
+use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Where an endpoint listens: `http://host:port`, port 80 unless given. Host is a name, an IPv4
-/// address or an IPv6 address in brackets. No path, no user, no query: requests keep their own.
+use super::Way;
+
+/// Where an endpoint listens: `http://host:port`, port 80 unless given; `https://host:port`, port 443 unless
+/// given; or `unix:/path`, the absolute path of a socket. Host is a name, an IPv4 address or an IPv6 address in
+/// brackets. No path, no user, no query: requests keep their own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct EndpointUrl {
-    host: Arc<str>,
-    port: u16,
+pub struct EndpointUrl(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Place {
+    Host { is_tls: bool, host: Arc<str>, port: u16 },
+    Socket(Arc<str>),
 }
 
 /// Why a text is not the address of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndpointUrlError {
     /// Not a URL.
-    #[error("{0:?} is not an endpoint; write http://host:port")]
+    #[error("{0:?} is not an endpoint; write http://host:port, https://host:port or unix:/path")]
     NotAUrl(String),
     /// No `http://` in front.
     #[error("{0:?} lacks its scheme; did you mean http://{0}?")]
     NoScheme(String),
     /// Some other scheme.
-    #[error("{0:?}: the scheme {1} is not supported; endpoints speak http://")]
+    #[error("{0:?}: the scheme {1} is not supported; endpoints speak http://, https:// or unix:")]
     Scheme(String, String),
+    /// `https+unix:` and the like.
+    #[error("{0:?}: what comes through a unix socket is plain HTTP, without TLS; write unix:/path")]
+    TlsOverSocket(String),
     /// A path, query or user name.
     #[error(
-        "{0:?}: an endpoint has no {1}; requests are forwarded with their own path, write http://host:port"
+        "{0:?}: an endpoint has no {1}; requests are forwarded with their own path, write {2}://host:port"
     )]
-    Surplus(String, &'static str),
+    Surplus(String, &'static str, &'static str),
+    /// A socket's path that begins anywhere.
+    #[error("{0:?}: the path of a socket is absolute; did you mean unix:/{1}?")]
+    RelativeSocket(String, String),
+    /// A socket's path that the system would not take.
+    #[error("{0:?}: a socket's path has 1 to {SOCKET_BYTES_MAX} bytes, none of them a control character")]
+    SocketPath(String),
+    /// No server could have a certificate for it.
+    #[error("{0:?}: no certificate can be for this host; use a host name of letters, digits and -")]
+    Uncertifiable(String),
 }
 
+/// What a socket's address holds on Linux, without its final NUL (unix(7)).
+const SOCKET_BYTES_MAX: usize = 107;
+
 impl EndpointUrl {
-    /// The host without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
+    pub(super) fn place(&self) -> &Place {
+        &self.0
     }
 
-    /// The TCP port.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Whether it is spoken to by TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.0, Place::Host { is_tls: true, .. })
     }
 
-    /// The address, when the host is one and needs no look-up.
-    pub fn socket_addr(&self) -> Option<SocketAddr> {
-        let ip: IpAddr = self.host.parse().ok()?;
-        Some(SocketAddr::new(ip, self.port))
+    /// What a request names it by in `Host` (RFC 9110 §7.2): the port unless it is the scheme's own, and
+    /// `localhost` for a socket.
+    pub fn authority(&self) -> String {
+        match &self.0 {
+            Place::Host { is_tls, host, port } if *port == default_port(*is_tls) => bracketed(host),
+            Place::Host { host, port, .. } => format!("{}:{port}", bracketed(host)),
+            Place::Socket(_) => "localhost".to_owned(),
+        }
     }
+}
+
+fn default_port(is_tls: bool) -> u16 {
+    if is_tls { 443 } else { 80 }
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 impl FromStr for EndpointUrl {
     type Err = EndpointUrlError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        use EndpointUrlError::{NoScheme, NotAUrl, Scheme, Surplus};
+        use EndpointUrlError::{NoScheme, NotAUrl, Scheme, Surplus, TlsOverSocket, Uncertifiable};
         let owned = || text.to_owned();
+        if let Some(path) = text.strip_prefix("unix:") {
+            return socket(text, path);
+        }
+        if text.starts_with("https+unix:") || text.starts_with("http+unix:") {
+            return Err(TlsOverSocket(owned()));
+        }
         let uri: Uri = text.parse().map_err(|_| NotAUrl(owned()))?;
         let authority = uri.authority().ok_or_else(|| NotAUrl(owned()))?;
-        match uri.scheme_str() {
+        let scheme = match uri.scheme_str() {
             None if authority.port_u16().is_some() => return Err(NoScheme(owned())),
             None => return Err(NotAUrl(owned())),
-            Some("http") => {}
+            Some("http") => "http",
+            Some("https") => "https",
             Some(other) => return Err(Scheme(owned(), other.to_owned())),
-        }
+        };
+        let is_tls = scheme == "https";
         if authority.as_str().contains('@') {
-            return Err(Surplus(owned(), "user"));
+            return Err(Surplus(owned(), "user", scheme));
         }
         if !matches!(uri.path(), "" | "/") {
-            return Err(Surplus(owned(), "path"));
+            return Err(Surplus(owned(), "path", scheme));
         }
         if uri.query().is_some() {
-            return Err(Surplus(owned(), "query"));
+            return Err(Surplus(owned(), "query", scheme));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let after_host = &authority.as_str()[authority.host().len()..];
+        let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();
         let port = match (after_host, authority.port_u16()) {
-            ("", _) => 80,
+            ("", _) => default_port(is_tls),
             (_, Some(port)) if port != 0 => port,
             _ => return Err(NotAUrl(owned())),
         };
         if host.is_empty() {
             return Err(NotAUrl(owned()));
         }
-        Ok(Self { host: host.to_ascii_lowercase().into(), port })
+        if is_tls && ServerName::try_from(host).is_err() {
+            return Err(Uncertifiable(owned()));
+        }
+        Ok(Self(Place::Host { is_tls, host: host.to_ascii_lowercase().into(), port }))
     }
+}
+
+fn socket(text: &str, path: &str) -> Result<EndpointUrl, EndpointUrlError> {
+    // unix://run/x could be meant as a host, and unix:///run/x says the same as unix:/run/x in another way: one
+    // way of writing keeps one socket one endpoint.
+    if !path.starts_with('/') || path.starts_with("//") {
+        let path = path.trim_start_matches('/').to_owned();
+        return Err(EndpointUrlError::RelativeSocket(text.to_owned(), path));
+    }
+    if path.len() > SOCKET_BYTES_MAX || path.ends_with('/') || path.chars().any(char::is_control) {
+        return Err(EndpointUrlError::SocketPath(text.to_owned()));
+    }
+    Ok(EndpointUrl(Place::Socket(path.into())))
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "http://[{host}]:{port}")
-        } else {
-            write!(f, "http://{host}:{port}")
+        match &self.0 {
+            Place::Host { is_tls, host, port } => {
+                let scheme = if *is_tls { "https" } else { "http" };
+                write!(f, "{scheme}://{}:{port}", bracketed(host))
+            }
+            Place::Socket(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -137,16 +194,17 @@ fn one() -> u16 {
 #[derive(Debug)]
 pub struct Endpoint {
     id: u32,
-    spec: EndpointSpec,
+    way: Way,
+    weight: u16,
     label: Arc<str>,
     retired: AtomicBool,
 }
 
 impl Endpoint {
     /// `id` is unique within the process and never reused.
-    pub fn new(id: u32, spec: EndpointSpec) -> Self {
-        let label = spec.url.to_string().into();
-        Self { id, spec, label, retired: AtomicBool::new(false) }
+    pub fn new(id: u32, way: Way, weight: u16) -> Self {
+        let label = way.url().to_string().into();
+        Self { id, way, weight, label, retired: AtomicBool::new(false) }
     }
 
     /// Unique within the process.
@@ -154,14 +212,19 @@ impl Endpoint {
         self.id
     }
 
+    /// How it is reached.
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
     /// Where it listens.
     pub fn url(&self) -> &EndpointUrl {
-        &self.spec.url
+        self.way.url()
     }
 
     /// Its share among its peers.
     pub fn weight(&self) -> u16 {
-        self.spec.weight
+        self.weight
     }
 
     /// The URL as text, for logs and labels.
@@ -208,7 +271,21 @@ mod tests {
         check("http://a:99999", Err("write http://host:port"));
         check("http://a:0", Err("write http://host:port"));
         check("http://a:", Err("write http://host:port"));
-        check("https://a:1", Err("scheme https is not supported"));
+        check("https://Shop.example", Ok("https://shop.example:443"));
+        check("https://10.0.0.1:8443", Ok("https://10.0.0.1:8443"));
+        check("https://[::1]", Ok("https://[::1]:443"));
+        check("https://a,b", Err("no certificate can be for this host"));
+        check("https://a:1/path", Err("write https://host:port"));
+        check("unix:/run/shop.sock", Ok("unix:/run/shop.sock"));
+        check("unix:/run/a b?c", Ok("unix:/run/a b?c"));
+        check("unix:run/shop.sock", Err("did you mean unix:/run/shop.sock?"));
+        check("unix:///run/shop.sock", Err("did you mean unix:/run/shop.sock?"));
+        check("unix:", Err("is absolute"));
+        check("unix:/", Err("1 to 107 bytes"));
+        check("unix:/run/\0", Err("1 to 107 bytes"));
+        check(&format!("unix:/{}", "x".repeat(106)), Ok(&format!("unix:/{}", "x".repeat(106))));
+        check(&format!("unix:/{}", "x".repeat(107)), Err("1 to 107 bytes"));
+        check("https+unix:/run/shop.sock", Err("without TLS; write unix:/path"));
         check("ftp://a:1", Err("scheme ftp is not supported"));
         check("http://u:p@a:1", Err("has no user"));
         check("http://a:1/path", Err("has no path"));
@@ -216,9 +293,15 @@ mod tests {
     }
 
     #[test]
-    fn an_address_needs_no_look_up() {
-        let addr = |text: &str| text.parse::<EndpointUrl>().unwrap().socket_addr();
-        assert_eq!(addr("http://[::1]:3000"), "[::1]:3000".parse().ok());
-        assert_eq!(addr("http://localhost:3000"), None);
+    fn a_host_is_named_without_the_port_of_its_scheme() {
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            assert_eq!(text.parse::<EndpointUrl>().unwrap().authority(), expected);
+        }
+        check("http://shop", "shop");
+        check("http://shop:443", "shop:443");
+        check("https://shop:443", "shop");
+        check("https://[::1]:80", "[::1]:80");
+        check("unix:/run/shop.sock", "localhost");
     }
 }

@@ -4,16 +4,32 @@
 //! healthy stands in the routing table, not here, so that there is one truth and one swap.
 
 mod balance;
+mod connection;
 mod endpoint;
 mod health;
 mod http1;
+mod http2;
+mod names;
 mod pool;
+mod resolver;
 mod stream;
+mod tls;
 mod transport;
+mod way;
 
 pub use balance::{Load, pick};
+pub use connection::{Connection, ResponseBody, Sent};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use health::{Health, HealthSettings, Hysteresis};
-pub use http1::{BodyError, Connection, Malformed, ResponseBody, SendError, SendErrorKind, Sent, Upgraded};
+pub use http1::{BodyError, Malformed, SendError, SendErrorKind, Upgraded};
+pub use http2::Upload;
+pub use names::{Name, Names};
 pub use pool::{EndpointPool, Lease, Pools, Slot};
-pub use transport::{ConnectError, is_local};
+pub use resolver::{LookUpError, Resolver};
+pub use stream::Stream;
+pub use tls::{EndpointTls, TlsError, TlsOptions};
+pub use transport::{ConnectError, open};
+pub use way::{Protocol, Reach, Way};
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! One pool per thread and endpoint, so that taking a connection needs no lock. The one used last is taken
 //! first: it is the least likely to have been closed by the endpoint, and the rest get old and go.
 //!
+//! By HTTP/2 a connection is shared by all requests to its endpoint, as many as the endpoint allows at once; for more
+//! there are more connections, up to a bound, and then they wait.
+//!
 //! All connections of a thread share one bound, whatever the number of endpoints, because they take their
 //! descriptors from the same process. When it is reached idle ones make room, wherever they lead.
 
@@ -12,16 +15,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Connection, Endpoint, Load};
+use super::connection::Carrier;
+use super::http2::Shared;
+use super::{ConnectError, Connection, Endpoint, Load, Protocol, Upload, http1};
 
 /// How long a connection waits for its next request.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How many wait, per thread and endpoint.
 const IDLE_CONNECTIONS_MAX: usize = 128;
 
+/// How many connections by HTTP/2 there are, per thread and endpoint.
+const SHARED_CONNECTIONS_MAX: usize = 8;
+
 /// The pools of one thread, by endpoint.
-#[derive(Debug)]
-pub struct Pools<B> {
+pub struct Pools<B: Upload> {
     pools: RefCell<HashMap<u32, Rc<EndpointPool<B>>>>,
     open: Rc<Cell<usize>>,
     open_max: usize,
@@ -37,7 +44,7 @@ impl Drop for Slot {
     }
 }
 
-impl<B> Pools<B> {
+impl<B: Upload> Pools<B> {
     /// Without any; so many connections may be open, busy and idle.
     pub fn new(open_max: usize) -> Self {
         Self { pools: RefCell::default(), open: Rc::default(), open_max }
@@ -68,22 +75,29 @@ impl<B> Pools<B> {
 }
 
 /// The idle connections to one endpoint, and how busy this thread keeps it.
-#[derive(Debug)]
-pub struct EndpointPool<B> {
+pub struct EndpointPool<B: Upload> {
     endpoint: Arc<Endpoint>,
     in_flight: Cell<u32>,
     idle: RefCell<VecDeque<Idle<B>>>,
+    shared: RefCell<Vec<Rc<Shared<B>>>>,
+    /// Held by whoever makes a connection that others may share.
+    connecting: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug)]
-struct Idle<B> {
+struct Idle<B: Upload> {
     connection: Connection<B>,
     since: Instant,
 }
 
-impl<B> EndpointPool<B> {
+impl<B: Upload> EndpointPool<B> {
     fn new(endpoint: Arc<Endpoint>) -> Self {
-        Self { endpoint, in_flight: Cell::new(0), idle: RefCell::default() }
+        Self {
+            endpoint,
+            in_flight: Cell::new(0),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The endpoint.
@@ -93,7 +107,60 @@ impl<B> EndpointPool<B> {
 
     /// Lets go of the connection that has been idle for longest, if there is one.
     fn make_room(&self) -> bool {
-        self.idle.borrow_mut().pop_front().is_some()
+        if self.idle.borrow_mut().pop_front().is_some() {
+            return true;
+        }
+        let mut shared = self.shared.borrow_mut();
+        match shared.iter().position(|connection| connection.idle_since().is_some()) {
+            Some(idle) => {
+                shared.swap_remove(idle);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A new connection within `limit`, or by HTTP/2 a stream of one that was made meanwhile. Runs inside a
+    /// `LocalSet`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none in time.
+    pub async fn connect(&self, limit: Duration, slot: Slot) -> Result<Connection<B>, ConnectError> {
+        match self.endpoint.way().protocol() {
+            Protocol::Http1 => {
+                let connection = http1::Connection::connect(&self.endpoint, limit, slot).await?;
+                Ok(Connection(Carrier::Http1(connection)))
+            }
+            Protocol::Http2 => {
+                let timed_out = |_| ConnectError::TimedOut { url: self.endpoint.url().clone(), limit };
+                tokio::time::timeout(limit, self.share(limit, slot)).await.map_err(timed_out)?
+            }
+        }
+    }
+
+    /// One after the other: who waits while a connection is made takes a stream of it.
+    async fn share(&self, limit: Duration, slot: Slot) -> Result<Connection<B>, ConnectError> {
+        let _turn = self.connecting.lock().await;
+        if let Some(stream) = self.free_stream() {
+            return Ok(stream);
+        }
+        if self.shared.borrow().len() >= SHARED_CONNECTIONS_MAX
+            && let Some(least) = self.shared.borrow().iter().min_by_key(|connection| connection.open())
+        {
+            return Ok(Connection(Carrier::Http2(least.stream())));
+        }
+        let connection = Shared::connect(&self.endpoint, limit, slot).await?;
+        let stream = connection.stream();
+        self.shared.borrow_mut().push(connection);
+        Ok(Connection(Carrier::Http2(stream)))
+    }
+
+    fn free_stream(&self) -> Option<Connection<B>> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| !connection.is_closed());
+        let free = shared.iter().find(|connection| connection.has_room())?;
+        Some(Connection(Carrier::Http2(free.stream())))
     }
 
     /// How much this thread asks of it at the moment.
@@ -109,6 +176,9 @@ impl<B> EndpointPool<B> {
 
     /// The connection used last that is still good.
     fn take(&self, now: Instant) -> Option<Connection<B>> {
+        if self.endpoint.way().protocol() == Protocol::Http2 {
+            return self.free_stream();
+        }
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { mut connection, since }) = idle.pop_back() {
             if connection.is_idle() && now.saturating_duration_since(since) < IDLE_MAX {
@@ -132,21 +202,25 @@ impl<B> EndpointPool<B> {
     fn sweep(&self, now: Instant) {
         if self.endpoint.is_retired() {
             self.idle.borrow_mut().clear();
+            self.shared.borrow_mut().clear();
         } else {
             self.idle.borrow_mut().retain_mut(|idle| {
                 idle.connection.is_idle() && now.saturating_duration_since(idle.since) < IDLE_MAX
+            });
+            self.shared.borrow_mut().retain(|connection| {
+                let waits_too_long = |since| now.saturating_duration_since(since) >= IDLE_MAX;
+                !connection.is_closed() && !connection.idle_since().is_some_and(waits_too_long)
             });
         }
     }
 }
 
 /// A request's hold on an endpoint: it counts as under way there until this is dropped.
-#[derive(Debug)]
-pub struct Lease<B> {
+pub struct Lease<B: Upload> {
     pool: Rc<EndpointPool<B>>,
 }
 
-impl<B> Lease<B> {
+impl<B: Upload> Lease<B> {
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         self.pool.endpoint()
@@ -163,8 +237,30 @@ impl<B> Lease<B> {
     }
 }
 
-impl<B> Drop for Lease<B> {
+impl<B: Upload> Drop for Lease<B> {
     fn drop(&mut self) {
         self.pool.in_flight.set(self.pool.in_flight.get().saturating_sub(1));
+    }
+}
+
+impl<B: Upload> std::fmt::Debug for Pools<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pools").field("open", &self.open.get()).finish_non_exhaustive()
+    }
+}
+
+impl<B: Upload> std::fmt::Debug for EndpointPool<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (endpoint, in_flight) = (self.endpoint.label(), self.in_flight.get());
+        f.debug_struct("EndpointPool")
+            .field("endpoint", endpoint)
+            .field("in_flight", &in_flight)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B: Upload> std::fmt::Debug for Lease<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lease").field(self.endpoint().label()).finish()
     }
 }

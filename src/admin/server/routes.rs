@@ -34,7 +34,7 @@ use crate::rollout::{Act, Plan, Verb};
 use crate::routing::Service;
 use crate::telemetry::names;
 use crate::traffic::{Bucket, By, Keys, OverrideCookie, Reason, Visitor, VisitorId, Weight, assign};
-use crate::upstream::{EndpointSpec, EndpointUrl};
+use crate::upstream::{EndpointSpec, EndpointTls, EndpointUrl};
 
 /// The longest idempotency key in bytes.
 const KEY_BYTES_MAX: usize = 128;
@@ -258,6 +258,10 @@ async fn deploy(
             Err(error) => Err(invalid(error.to_string())),
         })
         .collect::<Result<Vec<_>, _>>()?;
+    if endpoints.iter().any(|spec| spec.url.is_tls()) {
+        // Reading whom the system trusts takes a moment, which the commit must not.
+        let _ = tokio::task::spawn_blocking(EndpointTls::usual).await;
+    }
     let version = text("version", version)?.map(Into::into);
     let change = Change::Deploy { service: name.into(), deployed: Deployed { endpoints, version } };
     asked.commit(&ties, &change, &peer.who(claimed, reason)?).await

@@ -3,12 +3,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use super::{Session, answer, gate, origin, request};
+use super::{Session, answer, endpoint, gate, origin, request};
 use crate::routing::{Group, Member, WhenUnhealthy};
 use crate::telemetry::{CodeLabel, UpstreamError, VariantCounts};
 use crate::traffic::Variant::{Blue, Green};
 use crate::upstream::Health::{Healthy, Unhealthy};
-use crate::upstream::{Endpoint, EndpointSpec};
+use crate::upstream::Reach;
 
 /// An address where nobody listens.
 fn nobody() -> SocketAddr {
@@ -234,8 +234,8 @@ fn a_request_that_comes_back_goes_round_no_further() {
     for address in [first.address(), between.address()] {
         let before = first.tallies.process().connections_accepted;
         first.publish(|service| {
-            let spec = EndpointSpec { url: format!("http://{address}").parse().unwrap(), weight: 1 };
-            let endpoint = Arc::new(Endpoint::new(u32::from(address.port()), spec));
+            let url = format!("http://{address}").parse().unwrap();
+            let endpoint = Arc::new(endpoint(u32::from(address.port()), url, &Reach::default()));
             service.groups[Blue] = Group::new(None, vec![Member { endpoint, health: Healthy }]);
         });
         let got = first.get("/", "cdn-loop: other; v=1\r\n");

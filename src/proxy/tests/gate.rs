@@ -19,7 +19,7 @@ use crate::telemetry::{
     AccessLog, AccessLogSettings, ConnectionRefusal, ServiceSlot, Tallies, VariantCounts,
 };
 use crate::traffic::{Cause, Key, Keys, PerVariant, Split, Variant, Weight};
-use crate::upstream::{Endpoint, EndpointSpec, Health};
+use crate::upstream::{Endpoint, EndpointUrl, Health, Names, Reach, Way};
 
 /// What a test says about its proxy.
 pub(super) struct Builder {
@@ -123,7 +123,7 @@ impl Builder {
                 .map(|(index, (address, health))| {
                     let id = index as u32 * 2 + u32::from(variant == Variant::Green);
                     let url = format!("http://{address}").parse().unwrap();
-                    Member { endpoint: Arc::new(Endpoint::new(id, EndpointSpec { url, weight: 1 })), health }
+                    Member { endpoint: Arc::new(endpoint(id, url, &Reach::default())), health }
                 })
                 .collect();
             Group::new(None, members)
@@ -199,10 +199,15 @@ fn copy(service: &Service) -> Service {
     }
 }
 
+/// An endpoint whose name, if it has one, nobody looks up.
+pub fn endpoint(id: u32, url: EndpointUrl, reach: &Reach) -> Endpoint {
+    Endpoint::new(id, Way::new(url, reach, &Names::default()), 1)
+}
+
 /// A service like this one, for another host and with one endpoint.
 fn other(service: &Service, slot: u32, host: &str, address: SocketAddr) -> Service {
     let url = format!("http://{address}").parse().unwrap();
-    let endpoint = Endpoint::new(1000 + slot, EndpointSpec { url, weight: 1 });
+    let endpoint = endpoint(1000 + slot, url, &Reach::default());
     let member = Member { endpoint: Arc::new(endpoint), health: Health::Healthy };
     let mut settings = ServiceSettings::clone(&service.settings);
     settings.name = host.into();

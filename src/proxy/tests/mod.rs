@@ -5,6 +5,7 @@ mod authority;
 mod client;
 mod deadlines;
 mod endings;
+mod endpoints;
 mod faults;
 mod forwarding;
 mod frames;
@@ -24,5 +25,5 @@ mod wire;
 
 use authority::Authority;
 use client::{Answer, Session, dial, get, request};
-use gate::{Gate, gate};
+use gate::{Gate, endpoint, gate};
 use origin::{Origin, answer, origin};

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::super::stream::Stream;
 use super::super::transport::{self, ConnectError};
-use super::super::{EndpointUrl, Slot};
+use super::super::{Endpoint, Slot};
 use super::fields::{Malformed, Scan};
 use super::framing::{Asked, Framing, shape};
 use super::response_body::ResponseBody;
@@ -52,6 +52,8 @@ pub enum SendErrorKind {
     Reset,
     /// What came back is not HTTP/1.1, or not unambiguously.
     Protocol(Malformed),
+    /// The endpoint turned it away unseen: by HTTP/2, REFUSED_STREAM (RFC 9113 §8.7).
+    Refused,
     /// The request's own body failed, or was not as long as it said.
     RequestBody,
 }
@@ -88,10 +90,8 @@ pub(super) struct Wire<B> {
 impl<B> Connection<B> {
     /// Looks the name up, tries its addresses in turn, and is done within `limit`. The slot is taken until
     /// the socket is closed.
-    pub async fn connect(url: &EndpointUrl, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
-        let stream = tokio::time::timeout(limit, transport::open(url))
-            .await
-            .map_err(|_| ConnectError::TimedOut { url: url.clone(), limit })??;
+    pub async fn connect(endpoint: &Endpoint, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
+        let stream = transport::open(endpoint.way(), limit).await?;
         let (input, upload) = (BytesMut::new(), Upload::new());
         Ok(Self { wire: Box::new(Wire { stream, input, upload, read_bytes: READ_BYTES, slot }) })
     }

@@ -58,7 +58,7 @@ async fn ours(url: &EndpointUrl, method: &Method) -> Read {
         Err(error) => {
             return Read::Refused(match error.kind {
                 SendErrorKind::Protocol(malformed) => Some(malformed),
-                SendErrorKind::Reset | SendErrorKind::RequestBody => None,
+                SendErrorKind::Reset | SendErrorKind::Refused | SendErrorKind::RequestBody => None,
             });
         }
     };
@@ -76,7 +76,7 @@ async fn ours(url: &EndpointUrl, method: &Method) -> Read {
 }
 
 async fn hypers(url: &EndpointUrl, method: &Method) -> Read {
-    let stream = TcpStream::connect(url.socket_addr().unwrap()).await.unwrap();
+    let stream = TcpStream::connect(url.authority()).await.unwrap();
     let mut builder = http1::Builder::new();
     builder.max_buf_size(64 * 1024).max_headers(256);
     let (mut requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();

@@ -20,7 +20,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::{BodyError, Connection, ResponseBody, SendError, Sent};
-use crate::upstream::{EndpointUrl, Pools};
+use crate::upstream::{Endpoint, EndpointUrl, Names, Pools, Reach, Way};
 
 /// A request body that a test writes.
 #[derive(Debug, Default)]
@@ -88,8 +88,9 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 async fn connect(url: &EndpointUrl) -> Connection<Script> {
-    let slot = Pools::<Script>::new(1).slot().unwrap();
-    Connection::connect(url, Duration::from_secs(20), slot).await.unwrap()
+    let slot = Pools::<http_body_util::Empty<Bytes>>::new(1).slot().unwrap();
+    let way = Way::new(url.clone(), &Reach::default(), &Names::default());
+    Connection::connect(&Endpoint::new(0, way, 1), Duration::from_secs(20), slot).await.unwrap()
 }
 
 fn request(method: &str, body: Script) -> Request<Script> {
