@@ -243,7 +243,7 @@ fn the_schema_takes_our_files_and_refuses_mistakes() {
     check(&shop("limits: {body: 64KB}"), false);
     check(&shop("blau: http://a:1"), false);
     check(&shop("green: {endpoints: [{url: http://a:1, wieght: 1}]}"), false);
-    check(&shop("green: https://a:1"), false);
+    check(&shop("green: ftp://a:1"), false);
     check("services: {Shop: {blue: http://a:1}}", false);
     check(&shop("rollout: canary"), true);
     check(&shop("rollout: {stages: [{weight: 5%, hold: 15m}]}"), true);
