@@ -22,6 +22,9 @@ const OWN_GATES: [&str; 9] = [
     "stop-loss",
 ];
 
+/// More stages than weights that anybody tells apart: a plan is read, printed and saved as a whole.
+const STAGES_MAX: usize = 1_000;
+
 impl Plan {
     /// Everything that is wrong with it; empty when nothing is.
     pub fn check(&self) -> Vec<PlanError> {
@@ -31,6 +34,11 @@ impl Plan {
         }
         if self.stages.is_empty() {
             found.add("stages", "a plan needs at least one stage");
+        }
+        if self.stages.len() > STAGES_MAX {
+            let count = self.stages.len();
+            found.add("stages", format!("{count} are more than {STAGES_MAX}; take larger steps"));
+            return found.0;
         }
         let mut before = None;
         if self.stages.iter().any(|stage| stage.gates.is_none()) {
@@ -291,6 +299,7 @@ mod tests {
         }
         check(|_| {}, &[]);
         check(|plan| plan.stages.clear(), &["stages"]);
+        check(|plan| plan.stages = vec![stage(5); STAGES_MAX + 1], &["stages"]);
         check(|plan| plan.name = " ".into(), &["name"]);
         check(
             |plan| plan.stages = vec![stage(25), stage(5), stage(5)],
