@@ -12,6 +12,8 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
+use super::base64::base64;
+
 pub(super) const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 pub(super) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -70,21 +72,6 @@ fn subject(name: &X509Name<'_>) -> String {
     text
 }
 
-/// RFC 4648 §4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits =
-            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for at in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * at) & 63) as usize];
-            text.push(if at <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,19 +92,5 @@ mod tests {
         assert_eq!(subject, "Subject=\"CN=Zo\\C3\\AB\\0D\\0Ax: y,O=A\\2C \\22B\\22\\3BHash\\3D1\\5C\"");
         let encoded = identity.certificate.to_str().unwrap();
         assert!(encoded.starts_with(":MI") && encoded.ends_with(':'), "{encoded}");
-    }
-
-    #[test]
-    fn base64_is_padded() {
-        for (bytes, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("\0\u{7f}>", "AH8+"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), expected);
-        }
     }
 }

@@ -19,6 +19,7 @@ mod refusals;
 mod room;
 mod tls;
 mod trial;
+mod tunnels;
 mod visitors;
 mod wire;
 
