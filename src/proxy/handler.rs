@@ -28,7 +28,7 @@ use super::note::{Ending, Note};
 use super::redirect::location;
 use super::target::Target;
 use super::tunnel::{Landing, Tunnel};
-use super::upgrade::Upgrade;
+use super::upgrade::{self, Upgrade};
 use super::visitor::{Decision, Ignored, Means, address_hash, decide};
 use super::worker::ServiceView;
 use crate::clock;
@@ -241,14 +241,20 @@ fn pass_on(
     let is_endless = upgrade.is_some() || head.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
     let is_tunnel = upgrade.is_some();
 
+    let settings = &view.service.settings;
+    let required = upgrade::required(&head, &settings.upgrades).filter(|_| version == Version::HTTP_11);
     headers::prepare_response(&mut head.headers);
+    if let Some(required) = required {
+        head.headers.insert(UPGRADE, required);
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     let stream = upgrade.and_then(|upgrade| upgrade.grant(&mut head));
     exchange.tell(head.status.as_u16(), (!is_endless).then_some(answered.ttfb), true);
     let variant = exchange.serving.get();
     if variant == decision.assignment.variant {
         set_cookies(client, view, &decision, origin, &mut head.headers);
     }
-    if view.service.settings.tell.client_variant {
+    if settings.tell.client_variant {
         head.headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(variant.as_str()));
     }
     head.version = Version::HTTP_11;
@@ -340,7 +346,8 @@ fn moved(client: &Client, head: &Parts) -> Option<HeaderValue> {
 /// HTTP/1.1 ends its connection; HTTP/2 has GOAWAY for that.
 fn finish(client: &Client, is_http1: bool, headers: &mut HeaderMap) {
     if is_http1 && (client.worker.is_draining.get() || client.is_worn()) {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        let options = if headers.contains_key(UPGRADE) { "upgrade, close" } else { "close" };
+        headers.insert(CONNECTION, HeaderValue::from_static(options));
     }
     if let Some(hsts) = &client.listener().hsts
         && !headers.contains_key(STRICT_TRANSPORT_SECURITY)

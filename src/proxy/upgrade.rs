@@ -115,8 +115,18 @@ impl Upgrade {
     }
 }
 
+/// What a 426 tells the client to change to (RFC 9110 §15.5.22): what the endpoint takes and the service allows.
+pub(super) fn required(head: &response::Parts, allowed: &[UpgradeToken]) -> Option<HeaderValue> {
+    if head.status != StatusCode::UPGRADE_REQUIRED {
+        return None;
+    }
+    let mut offered = elements(&head.headers, UPGRADE);
+    let token = offered.find_map(|offered| allowed.iter().find(|token| token.is(offered)))?;
+    Some(token.value().clone())
+}
+
 /// RFC 6455 §4.2.2.
-fn accept(key: &str) -> String {
+pub(super) fn accept(key: &str) -> String {
     let sum = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), WEBSOCKET_GUID].concat());
     base64(sum.as_ref())
 }

@@ -445,6 +445,10 @@ mod tests {
             failure,
         });
         shop.connect(Variant::Green, Duration::from_micros(80));
+        shop.tunnel_opened(Variant::Green);
+        shop.tunnel_opened(Variant::Green);
+        shop.tunnelled(Variant::Green, 3, 4);
+        shop.tunnel_closed(Variant::Green);
         worker.unrouted(404);
         worker.cookie_ignored(CookieError::Expired);
     }
@@ -494,6 +498,11 @@ mod tests {
             r#"tidegate_upstream_errors_total{service="shop",variant="green",reason="reset"} 1"#,
             r#"tidegate_assignments_total{service="shop",variant="green",reason="cookie"} 100"#,
             r#"tidegate_in_flight{service="shop",variant="green"} 1"#,
+            "# TYPE tidegate_tunnels gauge",
+            r#"tidegate_tunnels{service="shop",variant="green"} 1"#,
+            r#"tidegate_tunnels_opened_total{service="shop",variant="green"} 2"#,
+            r#"tidegate_tunnel_bytes_total{service="shop",variant="green",from="client"} 3"#,
+            r#"tidegate_tunnel_bytes_total{service="shop",variant="green",from="endpoint"} 4"#,
             r#"tidegate_weight_ratio{service="idle",variant="green"} 0.25"#,
             r#"tidegate_variant_info{service="idle",variant="blue",version="2.0.1",role="stable"} 1"#,
             r#"tidegate_locked{service="shop",cause="kill"} 1"#,

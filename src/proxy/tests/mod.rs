@@ -12,6 +12,7 @@ mod gate;
 mod http2;
 mod http2_fields;
 mod http2_floods;
+mod http2_tunnels;
 mod limits;
 mod origin;
 mod proxy_protocol;

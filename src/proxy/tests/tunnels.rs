@@ -162,6 +162,35 @@ fn what_is_not_allowed_or_not_an_upgrade_goes_on_as_a_plain_request() {
 }
 
 #[test]
+fn a_426_says_what_to_change_to() {
+    #[track_caller]
+    fn check(text: &str, offered: &'static str, is_draining: bool, expected: Option<(&str, &str)>) {
+        let blue = origin(move |_, stream| {
+            write!(
+                stream,
+                "HTTP/1.1 426 No\r\nconnection: upgrade\r\nupgrade: {offered}\r\ncontent-length: 0\r\n\r\n"
+            )
+            .is_ok()
+        });
+        let gate = gate(&blue, &blue).start();
+        let mut session = Session::open(gate.address());
+        assert_eq!(session.ask(text).status, 426);
+        if is_draining {
+            gate.proxy.drain();
+            gate.until("it drains", |gate| TcpStream::connect(gate.address()).is_err());
+        }
+        let got = session.ask(text);
+        let found = got.has("upgrade").then(|| (got.one("connection"), got.one("upgrade")));
+        assert_eq!(found, expected, "{text}");
+    }
+    let plain = request("GET", "/", "");
+    check(&plain, "IRC, WebSocket", false, Some(("upgrade", "websocket")));
+    check(&ask(), "websocket", false, Some(("upgrade", "websocket")));
+    check(&plain, "websocket", true, Some(("upgrade, close", "websocket")));
+    check(&plain, "h2c, irc", false, None);
+}
+
+#[test]
 fn other_protocols_pass_if_the_service_allows_them() {
     let blue = shouting("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: IRC/6.9\r\n\r\n");
     let gate =
