@@ -40,8 +40,10 @@ pub(super) enum Broken {
 
 impl Pipe {
     /// `first` goes before all that is read.
-    pub(super) const fn new(first: Bytes) -> Self {
-        Self { kept: first, owes_flush: false, flow: Flow::Open, bytes: 0 }
+    pub(super) fn new(first: Bytes) -> Self {
+        // Without bytes it may still hold the buffer that they would have been in.
+        let kept = if first.is_empty() { Bytes::new() } else { first };
+        Self { kept, owes_flush: false, flow: Flow::Open, bytes: 0 }
     }
 
     /// How many bytes the sink has taken.

@@ -34,6 +34,8 @@ const CHAT: [(&str, &str); 6] = [
 ];
 const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "shop")];
+/// The beginning of an answer.
+const SWITCH: &str = "HTTP/1.1 101 X\r\nupgrade: websocket\r\nconnection: upgrade\r\n";
 /// RFC 9113 §7.
 const CANCEL: [u8; 4] = 8_u32.to_be_bytes();
 
@@ -175,14 +177,13 @@ fn a_tunnel_runs_over_http_2_and_tls() {
 #[test]
 fn only_an_endpoint_that_has_changed_the_protocol_makes_a_tunnel() {
     #[track_caller]
-    fn check(head: &'static str, expected: u16) {
+    fn check(head: &str, expected: u16) {
+        let special = head.to_owned();
         let blue = origin(move |request, stream| {
             let plain = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-            let head = if request.has("upgrade") { head } else { plain };
-            let head = head.replace(
-                "PROOF",
-                &request.all("sec-websocket-key").first().map(|key| accept(key)).unwrap_or_default(),
-            );
+            let head = if request.has("upgrade") { special.as_str() } else { plain };
+            let proof = request.all("sec-websocket-key").first().map(|key| accept(key));
+            let head = head.replace("PROOF", &proof.unwrap_or_default());
             stream.write_all(head.as_bytes()).is_ok()
         });
         let gate = gate(&blue, &blue).start();
@@ -202,15 +203,14 @@ fn only_an_endpoint_that_has_changed_the_protocol_makes_a_tunnel() {
     check("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", 403);
     check("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno", 502);
     check("HTTP/1.1 204 No Content\r\n\r\n", 502);
-    check("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", 502);
-    check(
-        "HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-        502,
-    );
-    check(
-        "HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: irc\r\nsec-websocket-accept: PROOF\r\n\r\n",
-        502,
-    );
+    for lines in [
+        "connection: upgrade\r\nupgrade: websocket\r\n",
+        "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
+        "connection: upgrade\r\nupgrade: irc\r\nsec-websocket-accept: PROOF\r\n",
+        "upgrade: websocket\r\nsec-websocket-accept: PROOF\r\n",
+    ] {
+        check(&format!("HTTP/1.1 101 X\r\n{lines}\r\n"), 502);
+    }
 }
 
 #[test]
@@ -261,9 +261,10 @@ fn after_a_kill_a_stream_is_reset_and_its_connection_goes_on() {
     // SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3).
     assert!(settings.payload.chunks(6).any(|setting| setting == [0, 8, 0, 0, 0, 1]), "{settings:?}");
     frames.headers(0, 1, &CHAT);
+    frames.send(DATA, 0, 1, b"early");
     assert_eq!(frames.fate(1), Fate::Answered(200));
     frames.send(DATA, 0, 1, b"hello");
-    assert_eq!(data(&mut frames, 1, 5), b"HELLO");
+    assert_eq!(data(&mut frames, 1, 10), b"EARLYHELLO");
     gate.publish(|service| service.split.weight = "0%".parse().unwrap());
     frames.send(DATA, 0, 1, b"hello");
     assert_eq!(data(&mut frames, 1, 5), b"HELLO");
@@ -277,18 +278,16 @@ fn after_a_kill_a_stream_is_reset_and_its_connection_goes_on() {
 }
 
 #[test]
-fn a_stream_that_the_client_resets_is_over_for_the_endpoint_at_once() {
-    let (ended, end) = channel();
-    let ended = Mutex::new(ended);
+fn a_stream_that_the_client_resets_is_over_at_once() {
+    let ((ended, end), (go, wait)) = (channel(), channel::<()>());
+    let ends = Mutex::new((ended, wait));
     let blue = origin(move |request, stream| {
         let proof = accept(request.one("sec-websocket-key"));
-        write!(stream, "HTTP/1.1 101 X\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {proof}\r\n\r\n")
-            .unwrap();
-        let mut some = [0; 16];
-        while matches!(stream.read(&mut some), Ok(1..)) {}
-        // It keeps its own half open: that the tunnel is gone shows by the proxy's closing of it.
-        let gone = (0..1000).any(|_| stream.write_all(&[b'x'; 4096]).is_err());
-        ended.lock().unwrap().send(gone).unwrap();
+        write!(stream, "{SWITCH}sec-websocket-accept: {proof}\r\n\r\n").unwrap();
+        let ends = ends.lock().unwrap();
+        ends.0.send(stream.read(&mut [0; 16]).unwrap_or(0)).unwrap();
+        // It keeps its own half open, and says nothing that could not be written.
+        let _ = ends.1.recv();
         false
     });
     let gate = gate(&blue, &blue).start();
@@ -296,9 +295,10 @@ fn a_stream_that_the_client_resets_is_over_for_the_endpoint_at_once() {
     frames.headers(0, 1, &CHAT);
     assert_eq!(frames.fate(1), Fate::Answered(200));
     frames.send(RST_STREAM, 0, 1, &CANCEL);
-    assert!(end.recv_timeout(Duration::from_secs(30)).unwrap());
+    assert_eq!(end.recv_timeout(Duration::from_secs(30)).unwrap(), 0);
+    gate.until("it is over", |gate| gate.counts(Blue).tunnels.closed == 1);
     gate.until_quiet();
-    assert_eq!(gate.counts(Blue).tunnels.open(), 0);
+    go.send(()).unwrap();
 }
 
 #[test]
@@ -306,8 +306,7 @@ fn an_orderly_end_is_told_as_one_and_a_window_holds_the_endpoint_back() {
     const ALL: usize = 32 << 20;
     let blue = origin(|request, stream| {
         let proof = accept(request.one("sec-websocket-key"));
-        write!(stream, "HTTP/1.1 101 X\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {proof}\r\n\r\n")
-            .unwrap();
+        write!(stream, "{SWITCH}sec-websocket-accept: {proof}\r\n\r\n").unwrap();
         if request.line.contains("/chat") {
             let piece = [b'x'; 65536];
             let _ = (0..ALL / 65536).all(|_| stream.write_all(&piece).is_ok());

@@ -370,6 +370,25 @@ fn draining_leaves_tunnels_alone_until_its_deadline() {
 }
 
 #[test]
+fn a_kill_is_obeyed_by_a_proxy_that_drains() {
+    let (blue, green) = (answer("blue"), shouting(SWITCH));
+    let gate = gate(&blue, &green)
+        .weight("100%")
+        .with(|gate| {
+            gate.live.grace.0 = Duration::from_millis(50);
+            gate.drain = Duration::from_secs(3600);
+        })
+        .start();
+    let mut stream = open_stream(&gate);
+    gate.proxy.drain();
+    gate.until("it drains", |gate| TcpStream::connect(gate.address()).is_err());
+    gate.kill();
+    assert!(is_reset(&mut stream));
+    gate.proxy.join();
+    assert_eq!(gate.counts(Green).cut, 1);
+}
+
+#[test]
 fn what_breaks_off_on_one_side_breaks_off_on_the_other() {
     let (ended, end) = channel();
     let ended = Mutex::new(ended);
