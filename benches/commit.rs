@@ -167,6 +167,7 @@ fn config(at: usize) -> ServiceConfig {
         tell: Tell::default(),
         timeouts: Timeouts::default(),
         limits: Limits::default(),
+        upgrades: Vec::new(),
     };
     ServiceConfig {
         settings: Arc::new(settings),

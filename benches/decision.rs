@@ -33,6 +33,7 @@ fn service(slot: u32, by: By, weight: &str) -> Service {
             tell: Default::default(),
             timeouts: Default::default(),
             limits: Default::default(),
+            upgrades: Vec::new(),
         }),
         slot,
         changed_at: 1,

@@ -340,6 +340,14 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
         "tell.client = visitor line 4: a client is told variant or nothing; the visitor id is for endpoints",
     );
     check_with_blue(
+        "upgrades: [websocket, h2c]",
+        "upgrades = h2c line 4: would carry requests past Tidegate unseen; HTTP/2 needs no upgrade here",
+    );
+    check_with_blue(
+        "upgrades: web socket",
+        "upgrades = web socket line 4: \"web socket\" is no protocol; write its name, such as websocket, or NAME/VERSION",
+    );
+    check_with_blue(
         "timeouts: {connect: 2w}",
         "timeouts.connect = 2w line 4: \"w\" is not a unit of time; use ms, s, m, h or d",
     );

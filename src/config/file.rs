@@ -17,7 +17,7 @@ use super::scalar::{
 use super::written::{List, Named, Never, Short, Written};
 use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::GuardMode;
-use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
+use crate::routing::{HostPattern, PathPrefix, UpgradeToken, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
 use crate::upstream::{EndpointUrl, Protocol};
 
@@ -230,6 +230,9 @@ pub(super) struct ServiceFile {
     pub(super) timeouts: Option<TimeoutsFile>,
     /// Bounds on requests.
     pub(super) limits: Option<LimitsFile>,
+    /// What a connection may change to, one or a list: a protocol's name, or NAME/VERSION; [] for nothing. Default
+    /// websocket. Requests for others go on as if they had not asked.
+    pub(super) upgrades: Option<List<UpgradeToken>>,
     /// What happens when a gate fails after a shift by hand: rollback (what the gate says), notify (people are told, nothing
     /// else) or off. Default rollback.
     pub(super) guard: Option<Written<GuardMode>>,
@@ -359,6 +362,8 @@ pub(super) struct TimeoutsFile {
     pub(super) first_byte: Option<Written<Duration>>,
     /// Between two pieces of a body, either way. Default 60s.
     pub(super) body_idle: Option<Written<Duration>>,
+    /// While nothing moves through a tunnel, such as a WebSocket, either way. Default 1h.
+    pub(super) tunnel_idle: Option<Written<Duration>>,
 }
 
 /// Bounds on requests.

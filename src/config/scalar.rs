@@ -13,7 +13,7 @@ use super::units;
 use crate::hooks::AlertAction;
 use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::{GuardMode, OnFail, OnInconclusive};
-use crate::routing::{HostPattern, PathPrefix, UserKey, WhenUnhealthy};
+use crate::routing::{HostPattern, PathPrefix, UpgradeToken, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
 use crate::upstream::{EndpointUrl, Protocol};
 
@@ -290,6 +290,7 @@ from_str! {
     PathPrefix: { "type": "string", "pattern": "^/" };
     EndpointUrl: { "type": "string", "pattern": "^(https?://|unix:/)", "examples": ["http://127.0.0.1:3001", "https://10.0.0.1:8443", "unix:/run/shop.sock"] };
     UserKey: { "type": "string", "pattern": "^((header|cookie|query):.+|client_addr)$" };
+    UpgradeToken: { "type": "string", "pattern": "^[^/, ]+(/[^/, ]+)?$", "examples": ["websocket"] };
 }
 
 impl Scalar for HeaderName {

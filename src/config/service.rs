@@ -22,7 +22,7 @@ use crate::control::ServiceConfig;
 use crate::rollout::{Gates, GuardMode};
 use crate::routing::{
     HostPattern, Limits, PathPrefix, Recognition, Route, Secret, ServiceSettings, Tell, TesterOverride,
-    Timeouts, UserKey, WhenUnhealthy,
+    Timeouts, UpgradeToken, UserKey, WhenUnhealthy,
 };
 use crate::traffic::{By, Otherwise, PerVariant, Role, Variant, Weight};
 use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings, Protocol, Reach};
@@ -90,6 +90,7 @@ pub(super) fn build(
                 .and_then(|body| findings.read(&below(&at, "limits.body"), &body))
                 .map(|Bytes(bytes)| bytes),
         },
+        upgrades: upgrades(findings, &below(&at, "upgrades"), file.upgrades),
     };
     let version = PerVariant::from_fn(|variant| variants[variant].version.clone());
     let reach = PerVariant::from_fn(|variant| variants[variant].reach.clone());
@@ -419,5 +420,11 @@ fn timeouts(findings: &mut Findings, at: &str, file: &TimeoutsFile) -> Timeouts 
         connect: some_time(findings, at, "connect", file.connect.as_ref(), default.connect),
         first_byte: some_time(findings, at, "first_byte", file.first_byte.as_ref(), default.first_byte),
         body_idle: some_time(findings, at, "body_idle", file.body_idle.as_ref(), default.body_idle),
+        tunnel_idle: some_time(findings, at, "tunnel_idle", file.tunnel_idle.as_ref(), default.tunnel_idle),
     }
+}
+
+fn upgrades(findings: &mut Findings, at: &str, listed: Option<List<UpgradeToken>>) -> Vec<UpgradeToken> {
+    let Some(listed) = listed else { return vec![UpgradeToken::websocket()] };
+    listed.into_items().iter().filter_map(|token| findings.read(at, token)).collect()
 }

@@ -35,6 +35,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
             tell: Tell::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            upgrades: Vec::new(),
         }),
         recognition: Recognition {
             by: By::Cookie,

@@ -152,8 +152,8 @@ impl Drop for ClientBody {
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     content: Content,
-    /// Last, so that the client's next deadline starts when all else is over.
-    turn: Turn,
+    /// Last, so that the client's next deadline starts when all else is over. None before a tunnel, which has it.
+    turn: Option<Turn>,
 }
 
 #[derive(Debug)]
@@ -182,7 +182,12 @@ pub(super) enum AnswerBodyError {
 
 impl AnswerBody {
     pub(super) fn own(text: Bytes, turn: Turn) -> Self {
-        Self { content: Content::Own(Some(text).filter(|text| !text.is_empty())), turn }
+        Self { content: Content::Own(Some(text).filter(|text| !text.is_empty())), turn: Some(turn) }
+    }
+
+    /// Of the head that a tunnel follows.
+    pub(super) const fn before_tunnel() -> Self {
+        Self { content: Content::Own(None), turn: None }
     }
 
     pub(super) fn forwarded(
@@ -203,7 +208,7 @@ impl AnswerBody {
             exchange.waiting.set(Waiting::Client(clock::now()));
             forwarded.ongoing = Some(ongoing);
         }
-        Self { content: Content::Forwarded(Box::new(forwarded)), turn }
+        Self { content: Content::Forwarded(Box::new(forwarded)), turn: Some(turn) }
     }
 }
 
@@ -220,8 +225,8 @@ impl Body for AnswerBody {
             Content::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Content::Forwarded(forwarded) => {
                 let polled = forwarded.poll_frame(cx);
-                if forwarded.is_complete {
-                    me.turn.needs_reset(false);
+                if let Some(turn) = me.turn.as_ref().filter(|_| forwarded.is_complete) {
+                    turn.needs_reset(false);
                 }
                 polled
             }

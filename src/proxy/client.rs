@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Attention;
 use super::opening::Secured;
+use super::tunnel::Carrier;
 use super::wire::Wire;
 use super::worker::Worker;
 use super::{ListenerSettings, LiveSettings};
@@ -50,8 +51,8 @@ pub(super) struct Client {
     pub(super) body_idle: Cell<Duration>,
     /// Close with a reset: the end of the stream would be taken for the end of the response.
     ends_with_reset: Cell<bool>,
-    /// For the executor: the stream whose handler was made last.
-    pub(super) stream: RefCell<Option<Rc<Attention>>>,
+    /// For the executor: what the next task is.
+    pub(super) task: RefCell<Option<Task>>,
     listener: usize,
     open: Cell<u32>,
     /// Requests so far.
@@ -64,6 +65,15 @@ pub(super) struct Client {
     is_chatty: Cell<bool>,
     since: Cell<Instant>,
     blocked: Cell<Option<Instant>>,
+}
+
+/// What hyper hands over on an HTTP/2 connection.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A stream, as far as its answer's head if it becomes a tunnel.
+    Stream(Rc<Attention>),
+    /// The half of a tunnel that sends to the client.
+    Sending(Rc<Carrier>),
 }
 
 /// Which deadline toward the client comes next.
@@ -105,7 +115,7 @@ impl Client {
             attention,
             body_idle: Cell::new(BODY_IDLE),
             ends_with_reset: Cell::new(false),
-            stream: RefCell::default(),
+            task: RefCell::default(),
             listener: coming.listener,
             open: Cell::new(0),
             begun: Cell::new(0),

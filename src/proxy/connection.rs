@@ -17,11 +17,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::client::{Client, ClientSocket, Coming, Deadline};
+use super::client::{Client, ClientSocket, Coming, Deadline, Task};
 use super::exchange::Attention;
 use super::guests::Seat;
 use super::handler::handle;
 use super::opening::{Opened, open, too_slow};
+use super::tunnel::Landing;
 use super::worker::Worker;
 use crate::clock;
 
@@ -115,19 +116,33 @@ async fn serve_http1(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
     if limits.fields_max != 100 {
         builder.max_headers(limits.fields_max);
     }
+    let landing = Rc::<Landing>::default();
     let handler = {
         let client = client.clone();
-        service_fn(move |request| handle(client.clone(), client.attention.clone(), request))
+        let landing = landing.clone();
+        service_fn(move |request| {
+            handle(client.clone(), client.attention.clone(), Some(landing.clone()), request)
+        })
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
     let end = drive(&client, false, timer, |cx, _| Pin::new(&mut connection).poll(cx)).await;
+    let tunnel = landing.take();
     match end {
+        End::Served(Ok(())) => {
+            // hyper leaves the socket open after every request that named another protocol.
+            if let Some(tunnel) = tunnel {
+                let parts = connection.into_parts();
+                tunnel.run(parts.io.into_inner(), parts.read_buf).await;
+            } else if landing.was_asked() {
+                connection.into_parts().io.into_inner().wire().say(b"");
+            }
+        }
         End::Served(Err(error)) => count_refusal(&client, &error),
         End::Missed(Deadline::Head) => {
             let mut socket = connection.into_parts().io.into_inner();
             too_slow(&client.worker, socket.wire());
         }
-        End::Served(Ok(())) | End::Missed(Deadline::Idle | Deadline::Blocked) | End::Cut => {}
+        End::Missed(Deadline::Idle | Deadline::Blocked) | End::Cut => {}
     }
 }
 
@@ -150,13 +165,14 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(BUFFER_BYTES_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(ERROR_RESETS_MAX);
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .enable_connect_protocol();
     let handler = {
         let client = client.clone();
         service_fn(move |request| {
             let attention = Rc::<Attention>::default();
-            *client.stream.borrow_mut() = Some(attention.clone());
-            handle(client.clone(), attention, request)
+            *client.task.borrow_mut() = Some(Task::Stream(attention.clone()));
+            handle(client.clone(), attention, None, request)
         })
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
@@ -224,21 +240,32 @@ impl<F> Executor<F> for Streams
 where
     F: Future + 'static,
 {
-    fn execute(&self, stream: F) {
-        // hyper makes a stream's handler and hands the stream over in one go.
-        let attention = self.0.stream.take();
+    fn execute(&self, task: F) {
+        // hyper makes a stream's handler and hands the stream over in one go; a tunnel's sending half in one go with the
+        // answer's head.
+        let kind = self.0.task.take();
         tokio::task::spawn_local(async move {
-            let mut stream = Box::pin(stream);
-            poll_fn(|cx| {
-                if let Some(attention) = &attention {
-                    attention.listen(cx.waker());
-                    if attention.is_ended() {
-                        return Poll::Ready(());
-                    }
+            let task = Box::pin(task);
+            match kind {
+                Some(Task::Stream(attention)) => until_ended(&attention, task).await,
+                Some(Task::Sending(carrier)) => {
+                    until_ended(carrier.sending(), task).await;
+                    carrier.over();
                 }
-                stream.as_mut().poll(cx).map(drop)
-            })
-            .await;
+                None => drop(task.await),
+            }
         });
     }
+}
+
+/// Runs a task, and drops it when it is told to end.
+async fn until_ended<F: Future>(attention: &Attention, mut task: Pin<Box<F>>) {
+    poll_fn(|cx| {
+        attention.listen(cx.waker());
+        if attention.is_ended() {
+            return Poll::Ready(());
+        }
+        task.as_mut().poll(cx).map(drop)
+    })
+    .await;
 }

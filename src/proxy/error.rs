@@ -39,6 +39,8 @@ pub(super) enum Refusal {
     Misdirected,
     /// 431.
     TooManyFields,
+    /// 501: the `:protocol` of an extended CONNECT (RFC 9220 §3).
+    Protocol,
     /// 502.
     BadGateway,
     /// 503: no healthy endpoint.
@@ -64,6 +66,7 @@ impl Refusal {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Protocol => StatusCode::NOT_IMPLEMENTED,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::NoEndpoint | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
@@ -84,6 +87,7 @@ impl Refusal {
             Self::UriTooLong => "the request target is too long\n",
             Self::Misdirected => "this connection was made for another host\n",
             Self::TooManyFields => "too many header fields\n",
+            Self::Protocol => "this protocol is not spoken here\n",
             Self::BadGateway => "the service gave no valid answer\n",
             Self::NoEndpoint => "the service is not available at the moment\n",
             Self::Full => "too many connections at the moment\n",

@@ -68,6 +68,8 @@ pub(super) enum Waiting {
     Endpoint(Instant),
     /// The client, to take the next piece.
     Client(Instant),
+    /// Either side of a tunnel, to say something.
+    Tunnel(Instant),
 }
 
 /// Why an exchange is ended before its time.
@@ -79,6 +81,8 @@ pub(super) enum Lapse {
     Endpoint,
     /// The client neither sent its request body nor took its response.
     Client,
+    /// Nothing moved through the tunnel.
+    Idle,
     /// Its variant was killed, and the grace period is over.
     Cut,
 }
@@ -88,6 +92,7 @@ pub(super) enum Lapse {
 pub(super) struct Patience {
     pub(super) first_byte: Duration,
     pub(super) body_idle: Duration,
+    pub(super) tunnel_idle: Duration,
 }
 
 /// What is known about a request when its variant is.
@@ -130,6 +135,10 @@ pub(super) struct Exchange {
     /// Since when the endpoint waits for more of the client's request body.
     pub(super) uploading: Cell<Option<Instant>>,
     pub(super) bytes: Cell<u64>,
+    /// What came from the client through a tunnel.
+    pub(super) received: Cell<u64>,
+    /// Whether it has become a tunnel.
+    pub(super) tunnelled: Cell<bool>,
     pub(super) note: Option<Box<Note>>,
     /// Only while the gates look at its service.
     pub(super) judged: Option<Judged>,
@@ -137,6 +146,7 @@ pub(super) struct Exchange {
     cut_at: Cell<Option<Instant>>,
     failure: Cell<Option<Failure>>,
     late_failure: Cell<Option<UpstreamError>>,
+    tunnel_error: Cell<Option<UpstreamError>>,
     told: Cell<Option<Told>>,
 }
 
@@ -160,12 +170,15 @@ impl Exchange {
             waiting: Cell::new(Waiting::No),
             uploading: Cell::new(None),
             bytes: Cell::new(0),
+            received: Cell::new(0),
+            tunnelled: Cell::new(false),
             note,
             judged,
             lapse: Cell::new(None),
             cut_at: Cell::new(None),
             failure: Cell::new(None),
             late_failure: Cell::new(None),
+            tunnel_error: Cell::new(None),
             told: Cell::new(None),
         }
     }
@@ -199,7 +212,11 @@ impl Exchange {
                 Waiting::FirstByte(from) if self.uploading.get().is_none() => {
                     Some(clock::now().saturating_duration_since(from))
                 }
-                Waiting::FirstByte(_) | Waiting::No | Waiting::Endpoint(_) | Waiting::Client(_) => None,
+                Waiting::FirstByte(_)
+                | Waiting::No
+                | Waiting::Endpoint(_)
+                | Waiting::Client(_)
+                | Waiting::Tunnel(_) => None,
             };
             let word = Word {
                 code,
@@ -231,6 +248,12 @@ impl Exchange {
         }
     }
 
+    /// The endpoint broke the tunnel off. Gates do not hear of it: how a tunnel ends is the app's business.
+    pub(super) fn tunnel_broke(&self, error: UpstreamError) {
+        self.tally.upstream_error(self.serving.get(), error);
+        self.tunnel_error.set(Some(error));
+    }
+
     /// Why it has to end, if it has to.
     pub(super) fn lapse(&self) -> Option<Lapse> {
         self.lapse.get()
@@ -249,7 +272,7 @@ impl Exchange {
             return;
         }
         let since = |from: Instant| now.saturating_duration_since(from);
-        let Patience { first_byte, body_idle } = self.patience;
+        let Patience { first_byte, body_idle, tunnel_idle } = self.patience;
         let lapse = if self.cut_at.get().is_some_and(|at| at <= now) {
             Some(Lapse::Cut)
         } else if let Some(from) = self.uploading.get() {
@@ -264,6 +287,7 @@ impl Exchange {
                 }
                 Waiting::Endpoint(from) => (since(from) >= body_idle).then_some(Lapse::Endpoint),
                 Waiting::Client(from) => (since(from) >= body_idle).then_some(Lapse::Client),
+                Waiting::Tunnel(from) => (since(from) >= tunnel_idle).then_some(Lapse::Idle),
             }
         };
         let Some(lapse) = lapse else { return };
@@ -276,7 +300,7 @@ impl Exchange {
         match lapse {
             Lapse::Cut => self.tally.cut(self.assigned.variant),
             Lapse::Endpoint => self.failed_late(UpstreamError::BodyTimeout),
-            Lapse::FirstByte | Lapse::Client => {}
+            Lapse::FirstByte | Lapse::Client | Lapse::Idle => {}
         }
         if self.told.get().is_some() {
             // Nobody may be polling the body: the client does not read. So its carrier ends.
@@ -323,7 +347,11 @@ impl Drop for Ongoing {
         }
         let duration = clock::now().saturating_duration_since(exchange.arrived);
         let late = exchange.late_failure.get();
-        exchange.tally.finished(exchange.assigned.variant, exchange.generation, duration, late);
+        // Hours of talk say nothing about how quick requests are: to them a tunnel is over with its head.
+        let (is_tunnel, until_head) =
+            (exchange.tunnelled.get(), told.map(|told| told.at.saturating_duration_since(exchange.arrived)));
+        let counted = until_head.filter(|_| is_tunnel).unwrap_or(duration);
+        exchange.tally.finished(exchange.assigned.variant, exchange.generation, counted, late);
         if let Some(note) = &exchange.note {
             let failed = match exchange.failure.get() {
                 // More than metrics tell: a refused certificate is not a refused connection.
@@ -335,16 +363,18 @@ impl Drop for Ongoing {
             let lapsed = match exchange.lapse.get() {
                 Some(Lapse::Cut) => Some("cut"),
                 Some(Lapse::Client) => Some("client_timeout"),
+                Some(Lapse::Idle) => Some("tunnel_idle"),
                 Some(Lapse::FirstByte | Lapse::Endpoint) | None => None,
             };
             let ending = Ending {
                 status: told.map(|told| told.code),
                 bytes: exchange.bytes.get(),
+                bytes_received: is_tunnel.then(|| exchange.received.get()),
                 duration,
-                ttfb: told.map(|told| told.at.saturating_duration_since(exchange.arrived)),
+                ttfb: until_head,
                 upstream: told.and_then(|told| told.upstream),
                 assigned: Some((exchange.assigned, exchange.generation)),
-                error: late.map(UpstreamError::as_str).or(failed).or(lapsed),
+                error: late.or(exchange.tunnel_error.get()).map(UpstreamError::as_str).or(failed).or(lapsed),
             };
             note.record(&self.worker, &ending);
         }
@@ -367,7 +397,7 @@ mod tests {
             generation: 1,
             method: MethodLabel::Post,
             arrived,
-            patience: Patience { first_byte: 4 * SECOND, body_idle: 6 * SECOND },
+            patience: Patience { first_byte: 4 * SECOND, body_idle: 6 * SECOND, tunnel_idle: 8 * SECOND },
             attention: Rc::default(),
             note: None,
             judged: None,
@@ -393,6 +423,8 @@ mod tests {
         check(Waiting::Endpoint, false, 5, None);
         check(Waiting::Endpoint, false, 6, Some(Lapse::Endpoint));
         check(Waiting::Client, false, 6, Some(Lapse::Client));
+        check(Waiting::Tunnel, false, 7, None);
+        check(Waiting::Tunnel, false, 8, Some(Lapse::Idle));
     }
 
     #[test]

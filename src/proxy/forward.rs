@@ -70,6 +70,10 @@ pub(super) async fn forward(
             Ok(connection) => {
                 name_host(&mut request, endpoint.url());
                 match send(exchange, &passage.fault, connection, request).await {
+                    Outcome::Answered(sent) if !passage.is_answered_by(&sent) => {
+                        exchange.failed(UpstreamError::Protocol, attempts.is_first());
+                        return Err(Refusal::BadGateway);
+                    }
                     Outcome::Answered(sent) => {
                         let ttfb = clock::now().saturating_duration_since(sent.written);
                         return Ok(Answered { response: sent.response, lease, ttfb });
@@ -245,7 +249,8 @@ async fn send(
         match exchange.lapse() {
             None => Poll::Pending,
             Some(Lapse::Client) => Poll::Ready(Outcome::Refused(Refusal::SlowBody, None)),
-            Some(Lapse::Cut) => Poll::Ready(Outcome::Refused(Refusal::BadGateway, None)),
+            // Only a tunnel can be idle, and this is none yet.
+            Some(Lapse::Cut | Lapse::Idle) => Poll::Ready(Outcome::Refused(Refusal::BadGateway, None)),
             Some(Lapse::FirstByte | Lapse::Endpoint) => {
                 Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::FirstByteTimeout)))
             }

@@ -6,13 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, STRICT_TRANSPORT_SECURITY};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 
 use super::body::{AnswerBody, RequestBody, RequestBodyError};
-use super::client::{Client, Turn, Unanswered};
+use super::client::{Client, Task, Turn, Unanswered};
 use super::cookies;
 use super::error::Refusal;
 use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience};
@@ -23,12 +27,14 @@ use super::judged::Judged;
 use super::note::{Ending, Note};
 use super::redirect::location;
 use super::target::Target;
+use super::tunnel::{Landing, Tunnel};
+use super::upgrade::{self, Upgrade};
 use super::visitor::{Decision, Ignored, Means, address_hash, decide};
 use super::worker::ServiceView;
 use crate::clock;
 use crate::routing::Limits;
 use crate::traffic::{RatchetCookie, VisitorCookie};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Sent};
 
 /// A request whose variant is decided, on its way.
 pub(super) struct Passage {
@@ -37,12 +43,16 @@ pub(super) struct Passage {
     pub(super) fault: Rc<Cell<Option<RequestBodyError>>>,
     decision: Decision,
     origin: Origin,
+    /// What the endpoint is asked to change to.
+    upgrade: Option<Upgrade>,
 }
 
-/// Answers a request. `attention` wakes and ends what drives it.
+/// Answers a request. `attention` wakes and ends what drives it; on HTTP/1.1, `landing` is where a tunnel is left that is
+/// to take over the connection.
 pub(super) async fn handle(
     client: Rc<Client>,
     attention: Rc<Attention>,
+    landing: Option<Rc<Landing>>,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let is_http1 = request.version() < Version::HTTP_2;
@@ -56,7 +66,7 @@ pub(super) async fn handle(
 
     // route, visitor, assign
     let begun = begin(&client, &head, &request_id, arrived, attention);
-    let (passage, view) = match begun {
+    let (mut passage, view) = match begun {
         Ok(begun) => begun,
         Err(refusal) => {
             unrouted(&client, &head, &request_id, refusal, arrived);
@@ -76,9 +86,15 @@ pub(super) async fn handle(
     let exchange = passage.ongoing.exchange().clone();
     let settings = &view.service.settings;
     client.body_idle.set(settings.timeouts.body_idle);
-    let forwarded = match check_length(&head.headers, &settings.limits) {
+    if let Some(landing) = landing.as_ref().filter(|_| head.headers.contains_key(UPGRADE)) {
+        landing.asked();
+    }
+    let upgrade = check_length(&head.headers, &settings.limits)
+        .and_then(|()| Upgrade::asked(&mut head, !body.is_end_stream(), &settings.upgrades));
+    let forwarded = match upgrade {
         Err(refusal) => Err(refusal),
-        Ok(()) => {
+        Ok(upgrade) => {
+            passage.upgrade = upgrade;
             let told = Told {
                 settings,
                 variant: exchange.assigned.variant,
@@ -87,6 +103,9 @@ pub(super) async fn handle(
                 origin: passage.origin,
             };
             headers::prepare_request(&mut head, &client, &told);
+            if let Some(upgrade) = &mut passage.upgrade {
+                upgrade.ask(&mut head, &mut worker.random.borrow_mut());
+            }
             let body = RequestBody::new(body, settings, &exchange, &passage.fault);
             forward(worker, &passage, view.clone(), Request::from_parts(head, body)).await
         }
@@ -94,10 +113,11 @@ pub(super) async fn handle(
 
     // observe
     let mut answer = match forwarded {
-        Ok(answered) => pass_on(&client, passage, &view, answered, version, turn),
+        Ok(answered) => pass_on(&client, passage, &view, answered, version, landing, turn),
         Err(refusal) => refuse(passage, refusal, request_id, &method, is_http1, turn),
     };
-    finish(&client, is_http1, answer.headers_mut());
+    let is_http = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+    finish(&client, is_http1 && is_http, answer.headers_mut());
     unanswered.answered();
     Ok(answer)
 }
@@ -147,13 +167,17 @@ fn begin(
             generation: table.generation(),
             method: (&head.method).into(),
             arrived,
-            patience: Patience { first_byte: timeouts.first_byte, body_idle: timeouts.body_idle },
+            patience: Patience {
+                first_byte: timeouts.first_byte,
+                body_idle: timeouts.body_idle,
+                tunnel_idle: timeouts.tunnel_idle,
+            },
             attention,
             note: Note::take(worker, head, request_id, origin.addr, Some(&service.settings.name)),
             judged,
         });
         let ongoing = Ongoing::new(exchange, worker);
-        Ok((Passage { ongoing, fault: Rc::default(), decision, origin }, view))
+        Ok((Passage { ongoing, fault: Rc::default(), decision, origin, upgrade: None }, view))
     })
 }
 
@@ -167,6 +191,12 @@ impl Passage {
         if let Some(judged) = &exchange.judged {
             judged.at(endpoint.label());
         }
+    }
+
+    /// Whether an endpoint's answer is one to what it was asked.
+    pub(super) fn is_answered_by(&self, sent: &Sent<RequestBody>) -> bool {
+        let (status, headers) = (sent.response.status(), sent.response.headers());
+        self.upgrade.as_ref().is_none_or(|upgrade| upgrade.is_answered_by(status, headers))
     }
 
     /// One more attempt.
@@ -201,26 +231,57 @@ fn pass_on(
     view: &ServiceView,
     answered: Answered,
     version: Version,
+    landing: Option<Rc<Landing>>,
     turn: Turn,
 ) -> Response<AnswerBody> {
-    let Passage { ongoing, decision, origin, .. } = passage;
+    let Passage { ongoing, decision, origin, upgrade, .. } = passage;
     let exchange = ongoing.exchange();
     let (mut head, body) = answered.response.into_parts();
-    let is_stream = head.headers.get(http::header::CONTENT_TYPE).is_some_and(is_event_stream);
-    exchange.tell(head.status.as_u16(), (!is_stream).then_some(answered.ttfb), true);
+    let upgrade = upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
+    let is_endless = upgrade.is_some() || head.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
+    let is_tunnel = upgrade.is_some();
 
+    let settings = &view.service.settings;
+    let required = upgrade::required(&head, &settings.upgrades).filter(|_| version == Version::HTTP_11);
     headers::prepare_response(&mut head.headers);
+    if let Some(required) = required {
+        head.headers.insert(UPGRADE, required);
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    let stream = upgrade.and_then(|upgrade| upgrade.grant(&mut head));
+    exchange.tell(head.status.as_u16(), (!is_endless).then_some(answered.ttfb), true);
     let variant = exchange.serving.get();
     if variant == decision.assignment.variant {
         set_cookies(client, view, &decision, origin, &mut head.headers);
     }
-    if view.service.settings.tell.client_variant {
+    if settings.tell.client_variant {
         head.headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(variant.as_str()));
     }
-    // HTTP/1.0 knows the end of such a body only by the end of the connection.
-    turn.needs_reset(version == Version::HTTP_10);
     head.version = Version::HTTP_11;
-    Response::from_parts(head, AnswerBody::forwarded(body, answered.lease, ongoing, turn))
+    if !is_tunnel {
+        // HTTP/1.0 knows the end of such a body only by the end of the connection.
+        turn.needs_reset(version == Version::HTTP_10);
+        return Response::from_parts(head, AnswerBody::forwarded(body, answered.lease, ongoing, turn));
+    }
+    if let Some(endpoint) = body.into_upgraded() {
+        let tunnel = Tunnel::new(&client.worker, endpoint, ongoing, answered.lease, turn);
+        lead(client, tunnel, stream, landing);
+    }
+    Response::from_parts(head, AnswerBody::before_tunnel())
+}
+
+/// Has a tunnel begin when the head before it is written.
+fn lead(client: &Client, mut tunnel: Tunnel, stream: Option<OnUpgrade>, landing: Option<Rc<Landing>>) {
+    if let Some(stream) = stream {
+        client.task.replace(Some(Task::Sending(tunnel.carried())));
+        tokio::task::spawn_local(async move {
+            if let Ok(stream) = stream.await {
+                tunnel.run(TokioIo::new(stream), Bytes::new()).await;
+            }
+        });
+    } else if let Some(landing) = landing {
+        landing.put(tunnel);
+    }
 }
 
 fn is_event_stream(content_type: &HeaderValue) -> bool {
@@ -285,7 +346,8 @@ fn moved(client: &Client, head: &Parts) -> Option<HeaderValue> {
 /// HTTP/1.1 ends its connection; HTTP/2 has GOAWAY for that.
 fn finish(client: &Client, is_http1: bool, headers: &mut HeaderMap) {
     if is_http1 && (client.worker.is_draining.get() || client.is_worn()) {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        let options = if headers.contains_key(UPGRADE) { "upgrade, close" } else { "close" };
+        headers.insert(CONNECTION, HeaderValue::from_static(options));
     }
     if let Some(hsts) = &client.listener().hsts
         && !headers.contains_key(STRICT_TRANSPORT_SECURITY)

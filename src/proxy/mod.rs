@@ -8,11 +8,14 @@
 //!                           │
 //!                        handler ─┬─ target     what is asked for, or why it is refused
 //!                                 ├─ visitor    who asks, and which variant he gets
+//!                                 ├─ upgrade    whether it is to be HTTP no more
 //!                                 ├─ headers    what goes on and what stops here
 //!                                 ├─ forward    to an endpoint, again if that is safe (retry)
-//!                                 └─ exchange   one request, one outcome
+//!                                 ├─ exchange   one request, one outcome
+//!                                 └─ tunnel     bytes both ways, after an upgrade (pipe: one way)
 //! ```
 
+mod base64;
 mod body;
 mod certificate;
 mod client;
@@ -30,6 +33,7 @@ mod judged;
 mod listener;
 mod note;
 mod opening;
+mod pipe;
 mod proxy_header;
 mod redirect;
 mod registry;
@@ -40,6 +44,8 @@ mod settings;
 mod sockets;
 mod target;
 mod tls;
+mod tunnel;
+mod upgrade;
 mod visitor;
 mod wire;
 mod worker;

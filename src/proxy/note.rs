@@ -39,6 +39,7 @@ pub(super) struct Note {
 pub(super) struct Ending {
     pub(super) status: Option<u16>,
     pub(super) bytes: u64,
+    pub(super) bytes_received: Option<u64>,
     pub(super) duration: Duration,
     pub(super) ttfb: Option<Duration>,
     pub(super) upstream: Option<Duration>,
@@ -91,6 +92,7 @@ impl Note {
             query: self.query.as_deref(),
             status: ending.status,
             bytes: ending.bytes,
+            bytes_received: ending.bytes_received,
             duration: ending.duration,
             ttfb: ending.ttfb,
             upstream: ending.upstream,

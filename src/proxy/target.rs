@@ -9,6 +9,7 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Version};
+use hyper::ext::Protocol;
 
 use super::ClientLimits;
 use super::error::Refusal;
@@ -31,7 +32,7 @@ impl<'r> Target<'r> {
         if head.headers.len() > limits.fields_max {
             return Err(Refusal::TooManyFields);
         }
-        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        if head.method == Method::TRACE || (head.method == Method::CONNECT && !is_extended(head)) {
             return Err(Refusal::Method);
         }
         if let Some(scheme) = head.uri.scheme_str()
@@ -50,6 +51,13 @@ impl<'r> Target<'r> {
         let path = normalise(head.uri.path()).map_err(|_| Refusal::Bad("the path is malformed\n"))?;
         Ok(Self { host, path })
     }
+}
+
+/// CONNECT that names what to speak with the target (RFC 8441 §4), not where to lead.
+fn is_extended(head: &Parts) -> bool {
+    head.version == Version::HTTP_2
+        && head.uri.scheme().is_some()
+        && head.extensions.get::<Protocol>().is_some()
 }
 
 /// RFC 9112 §6: hyper has refused differing lengths and chunked as not the last coding; we take chunked alone. Of HTTP/2,

@@ -19,6 +19,7 @@ use super::cookies::CookieNames;
 use super::exchange::{Attention, Exchange};
 use super::guests::Guests;
 use super::headers;
+use super::pipe::PIPE_BYTES;
 use super::registry::Registry;
 use super::room::Room;
 use super::settings::LiveSettings;
@@ -43,6 +44,8 @@ pub(super) struct Worker {
     pub(super) tally: WorkerTally,
     pub(super) access_log: AccessLogHandle,
     pub(super) random: RefCell<fastrand::Rng>,
+    /// What tunnels read into: never held over an await.
+    pub(super) room: RefCell<Box<[u8]>>,
     pub(super) exchanges: Registry<Rc<Exchange>>,
     pub(super) clients: Registry<Rc<Attention>>,
     pub(super) is_draining: Cell<bool>,
@@ -109,6 +112,7 @@ impl Worker {
             tally: shared.tallies.worker(index),
             access_log: shared.access_log,
             random: RefCell::new(random),
+            room: RefCell::new(vec![0; PIPE_BYTES].into_boxed_slice()),
             exchanges: Registry::new(),
             clients: Registry::new(),
             is_draining: Cell::new(false),
@@ -201,7 +205,7 @@ impl Worker {
             pools,
         });
         let timeouts = &service.settings.timeouts;
-        self.be_patient_for(timeouts.first_byte.min(timeouts.body_idle));
+        self.be_patient_for(timeouts.first_byte.min(timeouts.body_idle).min(timeouts.tunnel_idle));
         if views.len() <= index {
             views.resize_with(index + 1, || None);
         }

@@ -9,6 +9,7 @@ mod path;
 mod service;
 mod success;
 mod table;
+mod upgrade;
 
 pub use host::{Host, HostError, HostPattern};
 pub use matching::{Matcher, Overlap, Route};
@@ -18,3 +19,4 @@ pub use service::{
 };
 pub use success::SuccessRule;
 pub use table::{Cut, Group, Member, Publisher, Service, Table};
+pub use upgrade::UpgradeToken;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::Route;
+use super::{Route, UpgradeToken};
 use crate::traffic::{By, Otherwise, PerVariant};
 use crate::upstream::HealthSettings;
 
@@ -33,6 +33,8 @@ pub struct ServiceSettings {
     pub timeouts: Timeouts,
     /// Bounds.
     pub limits: Limits,
+    /// What a connection may change to, in the order in which it stands in the file; `websocket` by default.
+    pub upgrades: Vec<UpgradeToken>,
 }
 
 /// How visitors are recognised. In force from one moment at 0 % or 100 % to the next, because a change
@@ -200,12 +202,19 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of a body, either way; default 60 s.
     pub body_idle: Duration,
+    /// While nothing moves through a tunnel, either way; default 1 h.
+    pub tunnel_idle: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        Self { connect: Duration::from_secs(2), first_byte: minute, body_idle: minute }
+        Self {
+            connect: Duration::from_secs(2),
+            first_byte: minute,
+            body_idle: minute,
+            tunnel_idle: 60 * minute,
+        }
     }
 }
 

@@ -97,6 +97,8 @@ pub struct AccessEntry<'a> {
     pub status: Option<u16>,
     /// Body bytes sent to the client.
     pub bytes: u64,
+    /// Bytes that the client sent through a tunnel; `None` if there was none.
+    pub bytes_received: Option<u64>,
     /// From arrival to the last byte sent.
     pub duration: Duration,
     /// From arrival to the first byte sent.
@@ -274,6 +276,7 @@ impl AccessEntry<'_> {
         }
         line.plain("status", self.status);
         line.plain("bytes", Some(self.bytes));
+        line.plain("bytes_received", self.bytes_received);
         line.plain("duration_us", Some(self.duration.as_micros()));
         line.plain("ttfb_us", self.ttfb.map(|ttfb| ttfb.as_micros()));
         line.plain("upstream_us", self.upstream.map(|upstream| upstream.as_micros()));

@@ -76,6 +76,15 @@ pub const STREAMS_CUT: Metric = counter(
     "Streams ended because their grace after a kill or rollback was over.",
 );
 /// `{service, variant}`
+pub const TUNNELS: Metric =
+    gauge("tidegate_tunnels", "Tunnels open now, such as WebSockets, by the variant that they lead to.");
+/// `{service, variant}`
+pub const TUNNELS_OPENED: Metric =
+    counter("tidegate_tunnels_opened_total", "Tunnels opened, by the variant that they lead to.");
+/// `{service, variant, from}`: from client or endpoint
+pub const TUNNEL_BYTES: Metric =
+    counter("tidegate_tunnel_bytes_total", "Bytes that came through tunnels, by who sent them.");
+/// `{service, variant}`
 pub const IN_FLIGHT: Metric = gauge("tidegate_in_flight", "Requests that are not over yet.");
 /// `{service, variant}`
 pub const WEIGHT_RATIO: Metric = gauge("tidegate_weight_ratio", "The share of visitors a variant is given.");

@@ -178,6 +178,9 @@ struct Families {
     spilled: Family,
     retries: Family,
     streams_cut: Family,
+    tunnels: Family,
+    tunnels_opened: Family,
+    tunnel_bytes: Family,
     in_flight: Family,
     weight_ratio: Family,
     variant_info: Family,
@@ -204,6 +207,9 @@ impl Default for Families {
             spilled: Family::new(names::SPILLED),
             retries: Family::new(names::RETRIES),
             streams_cut: Family::new(names::STREAMS_CUT),
+            tunnels: Family::new(names::TUNNELS),
+            tunnels_opened: Family::new(names::TUNNELS_OPENED),
+            tunnel_bytes: Family::new(names::TUNNEL_BYTES),
             in_flight: Family::new(names::IN_FLIGHT),
             weight_ratio: Family::new(names::WEIGHT_RATIO),
             variant_info: Family::new(names::VARIANT_INFO),
@@ -282,6 +288,13 @@ impl Families {
         self.spilled.put_counted(bare, counts.spilled);
         self.retries.put_counted(bare, counts.retried);
         self.streams_cut.put_counted(bare, counts.cut);
+        let tunnels = counts.tunnels;
+        if tunnels.opened > 0 {
+            self.tunnels.put(bare, tunnels.open());
+            self.tunnels_opened.put(bare, tunnels.opened);
+            self.tunnel_bytes.put(format_args!("{place},from=\"client\""), tunnels.bytes_from_client);
+            self.tunnel_bytes.put(format_args!("{place},from=\"endpoint\""), tunnels.bytes_from_endpoint);
+        }
         self.in_flight.put(bare, counts.totals.in_flight());
         self.request_duration.put_histogram(place, &counts.duration);
         self.upstream_ttfb.put_histogram(place, &counts.ttfb);
@@ -338,6 +351,9 @@ impl Families {
             self.spilled,
             self.retries,
             self.streams_cut,
+            self.tunnels,
+            self.tunnels_opened,
+            self.tunnel_bytes,
             self.in_flight,
             self.weight_ratio,
             self.variant_info,
@@ -429,6 +445,10 @@ mod tests {
             failure,
         });
         shop.connect(Variant::Green, Duration::from_micros(80));
+        shop.tunnel_opened(Variant::Green);
+        shop.tunnel_opened(Variant::Green);
+        shop.tunnelled(Variant::Green, 3, 4);
+        shop.tunnel_closed(Variant::Green);
         worker.unrouted(404);
         worker.cookie_ignored(CookieError::Expired);
     }
@@ -478,6 +498,11 @@ mod tests {
             r#"tidegate_upstream_errors_total{service="shop",variant="green",reason="reset"} 1"#,
             r#"tidegate_assignments_total{service="shop",variant="green",reason="cookie"} 100"#,
             r#"tidegate_in_flight{service="shop",variant="green"} 1"#,
+            "# TYPE tidegate_tunnels gauge",
+            r#"tidegate_tunnels{service="shop",variant="green"} 1"#,
+            r#"tidegate_tunnels_opened_total{service="shop",variant="green"} 2"#,
+            r#"tidegate_tunnel_bytes_total{service="shop",variant="green",from="client"} 3"#,
+            r#"tidegate_tunnel_bytes_total{service="shop",variant="green",from="endpoint"} 4"#,
             r#"tidegate_weight_ratio{service="idle",variant="green"} 0.25"#,
             r#"tidegate_variant_info{service="idle",variant="blue",version="2.0.1",role="stable"} 1"#,
             r#"tidegate_locked{service="shop",cause="kill"} 1"#,

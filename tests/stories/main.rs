@@ -17,3 +17,4 @@ mod shares;
 mod telemetry;
 mod tls;
 mod upgrade;
+mod websockets;

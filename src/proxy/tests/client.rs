@@ -116,6 +116,14 @@ impl Session {
         Some(())
     }
 
+    /// What comes next, so many bytes of it.
+    #[track_caller]
+    pub(super) fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     fn line(&mut self) -> Option<String> {
         let mut bytes = Vec::new();
         self.reader.read_until(b'\n', &mut bytes).ok().filter(|count| *count > 0)?;

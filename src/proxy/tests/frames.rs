@@ -29,6 +29,7 @@ pub(super) enum Fate {
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     pub(super) kind: u8,
+    pub(super) flags: u8,
     pub(super) stream: u32,
     pub(super) payload: Vec<u8>,
 }
@@ -68,7 +69,7 @@ impl Frames {
         let mut payload = vec![0; length];
         self.exactly(&mut payload)?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], stream, payload })
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
     fn exactly(&mut self, bytes: &mut [u8]) -> Option<()> {

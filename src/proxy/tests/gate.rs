@@ -63,6 +63,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
             },
             timeouts: Default::default(),
             limits: Default::default(),
+            upgrades: vec![crate::routing::UpgradeToken::websocket()],
         },
         live: LiveSettings::default(),
         user_keys: Vec::new(),

@@ -3,6 +3,7 @@
 use super::frames::{DATA, END_HEADERS, END_STREAM, Fate, Frames, HEADERS, block};
 use super::{Gate, answer, gate};
 
+const CONNECT: (&str, &str) = (":method", "CONNECT");
 const METHOD: (&str, &str) = (":method", "POST");
 const SCHEME: (&str, &str) = (":scheme", "http");
 const PATH: (&str, &str) = (":path", "/");
@@ -31,7 +32,7 @@ fn check(gate: &Gate, fields: &[(&str, &str)], body: Option<&[u8]>) {
 }
 
 fn is_refused(fate: Fate) -> bool {
-    matches!(fate, Fate::Reset | Fate::Closed | Fate::Answered(400 | 405 | 431))
+    matches!(fate, Fate::Reset | Fate::Closed | Fate::Answered(400 | 405 | 431 | 501))
 }
 
 #[test]
@@ -119,8 +120,19 @@ fn pseudo_fields_that_make_no_request_never_reach_an_endpoint() {
         &[METHOD, SCHEME, PATH, (":authority", "shop:x")],
         &[METHOD, SCHEME, PATH, (":authority", "a b")],
         &[METHOD, SCHEME, PATH, (":authority", "")],
-        &[(":method", "CONNECT"), (":authority", "shop:443")],
-        &[(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, PATH, AUTHORITY],
+        &[CONNECT, (":authority", "shop:443")],
+        &[METHOD, (":protocol", "websocket"), SCHEME, PATH, AUTHORITY],
+        &[CONNECT, (":protocol", "websocket"), PATH, AUTHORITY],
+        &[CONNECT, (":protocol", "websocket"), SCHEME, AUTHORITY],
+        &[CONNECT, (":protocol", "websocket"), SCHEME, PATH],
+        &[CONNECT, (":protocol", "websocket"), (":protocol", "websocket"), SCHEME, PATH, AUTHORITY],
+        &[CONNECT, (":protocol", "websocket"), (":scheme", "ftp"), PATH, AUTHORITY],
+        &[CONNECT, (":protocol", "websocket"), SCHEME, PATH, AUTHORITY, ("content-length", "1")],
+        &[CONNECT, (":protocol", "websocket"), SCHEME, PATH, AUTHORITY, ("connection", "upgrade")],
+        &[CONNECT, (":protocol", "websocket"), SCHEME, PATH, AUTHORITY, ("upgrade", "websocket")],
+        &[CONNECT, (":protocol", "web\r\nsocket"), SCHEME, PATH, AUTHORITY],
+        &[CONNECT, (":protocol", ""), SCHEME, PATH, AUTHORITY],
+        &[CONNECT, SCHEME, PATH, AUTHORITY],
         &[(":method", "TRACE"), SCHEME, PATH, AUTHORITY],
     ] {
         check(&gate, fields, None);

@@ -13,6 +13,7 @@ mod gate;
 mod http2;
 mod http2_fields;
 mod http2_floods;
+mod http2_tunnels;
 mod limits;
 mod origin;
 mod proxy_protocol;
@@ -20,6 +21,7 @@ mod refusals;
 mod room;
 mod tls;
 mod trial;
+mod tunnels;
 mod visitors;
 mod wire;
 

@@ -65,6 +65,7 @@ fn entry<'a>() -> AccessEntry<'a> {
         query: Some("token=secret"),
         status: Some(200),
         bytes: 1234,
+        bytes_received: None,
         duration: Duration::from_micros(2500),
         ttfb: Some(Duration::from_micros(1500)),
         upstream: None,

@@ -29,6 +29,28 @@ pub struct VariantCounts {
     pub retried: u64,
     /// Streams that were ended because their grace after a kill or rollback was over.
     pub cut: u64,
+    /// What went through tunnels to it.
+    pub tunnels: TunnelCounts,
+}
+
+/// Tunnels to one variant: connections that changed their protocol, such as WebSockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelCounts {
+    /// Tunnels so far.
+    pub opened: u64,
+    /// Those that are over.
+    pub closed: u64,
+    /// Bytes that clients sent.
+    pub bytes_from_client: u64,
+    /// Bytes that endpoints sent.
+    pub bytes_from_endpoint: u64,
+}
+
+impl TunnelCounts {
+    /// How many are open.
+    pub const fn open(self) -> u64 {
+        self.opened.saturating_sub(self.closed)
+    }
 }
 
 /// The sums of one variant: cheap enough to be read every second for ten thousand services.
@@ -72,6 +94,10 @@ impl VariantCounts {
         self.spilled += other.spilled;
         self.retried += other.retried;
         self.cut += other.cut;
+        self.tunnels.opened += other.tunnels.opened;
+        self.tunnels.closed += other.tunnels.closed;
+        self.tunnels.bytes_from_client += other.tunnels.bytes_from_client;
+        self.tunnels.bytes_from_endpoint += other.tunnels.bytes_from_endpoint;
     }
 }
 

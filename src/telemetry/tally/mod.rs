@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-pub use counts::{ProcessCounts, Totals, VariantCounts};
+pub use counts::{ProcessCounts, Totals, TunnelCounts, VariantCounts};
 pub(super) use labels::IGNORED_COOKIES;
 pub use labels::{CodeLabel, ConnectionRefusal, Failure, MethodLabel, UpstreamError};
 pub use shard::{Judged, Outcome, ServiceTally, Trialled};

@@ -17,7 +17,7 @@ use super::super::trial::{
     Board, CLIENT_ERROR, DRAW, FAILED, FailureNote, Found, Memory, SUCCESS, Score, Unit, mix, stratum,
 };
 use super::codes::Codes;
-use super::counts::{Totals, VariantCounts};
+use super::counts::{Totals, TunnelCounts, VariantCounts};
 use super::flights::{Flights, OldestInFlight};
 use super::labels::{CodeLabel, Failure, MethodLabel, UpstreamError};
 use super::visitors::Visitors;
@@ -200,6 +200,23 @@ impl ServiceTally {
         self.shard.variants[variant].cut.increment();
     }
 
+    /// A tunnel to this variant begins; [`ServiceTally::tunnel_closed`] must follow.
+    pub fn tunnel_opened(&self, variant: Variant) {
+        self.shard.variants[variant].tunnels_opened.increment();
+    }
+
+    /// A tunnel to this variant is over.
+    pub fn tunnel_closed(&self, variant: Variant) {
+        self.shard.variants[variant].tunnels_closed.increment();
+    }
+
+    /// So many bytes came through a tunnel, from either side.
+    pub fn tunnelled(&self, variant: Variant, from_client: u64, from_endpoint: u64) {
+        let counts = &self.shard.variants[variant];
+        counts.tunnel_bytes_from_client.add(from_client);
+        counts.tunnel_bytes_from_endpoint.add(from_endpoint);
+    }
+
     /// A visitor was sent to this variant. Any hash that is the same for the same visitor will do.
     pub fn visitor(&self, variant: Variant, bucket_hash: u64, now: Timestamp) {
         self.shard.variants[variant].visitors.record(bucket_hash, now);
@@ -230,6 +247,10 @@ pub(super) struct VariantShard {
     spilled: Counter,
     retried: Counter,
     cut: Counter,
+    tunnels_opened: Counter,
+    tunnels_closed: Counter,
+    tunnel_bytes_from_client: Counter,
+    tunnel_bytes_from_endpoint: Counter,
     codes: [OnceLock<Box<Codes>>; MethodLabel::ALL.len()],
     duration: Histogram,
     ttfb: Histogram,
@@ -253,6 +274,17 @@ impl VariantShard {
             client_errors: self.client_errors.read(),
             started: self.started.read(),
             finished,
+        }
+    }
+
+    fn tunnels(&self) -> TunnelCounts {
+        // Closed before opened: see totals.
+        let closed = self.tunnels_closed.read();
+        TunnelCounts {
+            opened: self.tunnels_opened.read(),
+            closed,
+            bytes_from_client: self.tunnel_bytes_from_client.read(),
+            bytes_from_endpoint: self.tunnel_bytes_from_endpoint.read(),
         }
     }
 
@@ -280,6 +312,7 @@ impl VariantShard {
             spilled: self.spilled.read(),
             retried: self.retried.read(),
             cut: self.cut.read(),
+            tunnels: self.tunnels(),
         }
     }
 }

@@ -24,7 +24,9 @@ pub struct Upgraded {
 
 impl Upgraded {
     pub(super) fn new<B>(wire: Wire<B>) -> Self {
-        Self { stream: wire.stream, first: wire.input.freeze(), _slot: wire.slot }
+        // Without bytes it would still hold the buffer, for as long as the protocol is spoken.
+        let first = if wire.input.is_empty() { Bytes::new() } else { wire.input.freeze() };
+        Self { stream: wire.stream, first, _slot: wire.slot }
     }
 }
 
