@@ -9,6 +9,7 @@ use std::time::Instant;
 use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::{AnswerBody, RequestBody, RequestBodyError};
@@ -66,7 +67,7 @@ pub(super) async fn handle(
             {
                 answer.headers_mut().insert(LOCATION, location);
             }
-            finish(&client, is_http1, answer.headers_mut());
+            finish(&client, version, &mut answer);
             unanswered.answered();
             return Ok(answer);
         }
@@ -97,7 +98,7 @@ pub(super) async fn handle(
         Ok(answered) => pass_on(&client, passage, &view, answered, version, turn),
         Err(refusal) => refuse(passage, refusal, request_id, &method, is_http1, turn),
     };
-    finish(&client, is_http1, answer.headers_mut());
+    finish(&client, version, &mut answer);
     unanswered.answered();
     Ok(answer)
 }
@@ -283,13 +284,20 @@ fn moved(client: &Client, head: &Parts) -> Option<HeaderValue> {
 
 /// What every answer gets at last. While draining, and after the last request that a connection may have, an answer over
 /// HTTP/1.1 ends its connection; HTTP/2 has GOAWAY for that.
-fn finish(client: &Client, is_http1: bool, headers: &mut HeaderMap) {
-    if is_http1 && (client.worker.is_draining.get() || client.is_worn()) {
+fn finish(client: &Client, version: Version, answer: &mut Response<AnswerBody>) {
+    let headers = answer.headers_mut();
+    if version < Version::HTTP_2 && (client.worker.is_draining.get() || client.is_worn()) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(hsts) = &client.listener().hsts
         && !headers.contains_key(STRICT_TRANSPORT_SECURITY)
     {
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    // A client of HTTP/1.0 that asked for it is told by hyper that its connection is kept, whatever else is said, unless
+    // the answer is of that version, too.
+    let ends = headers.contains_key(CONNECTION) || answer.body().size_hint().exact().is_none();
+    if version == Version::HTTP_10 && ends {
+        *answer.version_mut() = version;
     }
 }
