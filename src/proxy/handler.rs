@@ -115,6 +115,9 @@ fn begin(
     if headers::has_passed(&head.headers, &worker.passed) {
         return Err(Refusal::Loop);
     }
+    if client.is_ambiguous() {
+        return Err(Refusal::Bad("the request could be read in two ways\n"));
+    }
     let target = Target::read(head, &client.live.limits)?;
     let peer = Origin { addr: client.peer, is_https: client.secured.is_some() };
     let origin = Origin::of(peer, &head.headers, &client.live.trusted_proxies, client.is_trusted);

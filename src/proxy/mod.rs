@@ -35,6 +35,7 @@ mod redirect;
 mod registry;
 mod retry;
 mod room;
+mod scrutiny;
 mod server;
 mod settings;
 mod sockets;

@@ -70,6 +70,8 @@ pub enum After {
     Open,
     /// It ends without another byte.
     Closed,
+    /// It ends, and what TLS has said about that does not matter.
+    Ended,
 }
 
 /// A case that is to be filled.
@@ -183,6 +185,12 @@ impl Case {
     /// What the endpoint does with its next request.
     pub fn acts(mut self, acts: impl IntoIterator<Item = Act>) -> Self {
         self.replies.push(acts.into_iter().collect());
+        self
+    }
+
+    /// The client's connection must end without an answer.
+    pub fn gets_nothing(mut self) -> Self {
+        self.after = After::Ended;
         self
     }
 

@@ -196,6 +196,15 @@ impl Client {
         Ok(())
     }
 
+    /// Whether the connection ends, with nothing of HTTP before.
+    pub fn ends_anyhow(&mut self) -> Result<(), String> {
+        while self.needs_more()? {}
+        if self.ahead.windows(5).any(|window| window == b"HTTP/") {
+            return Err(format!("an answer: {:?}", self.ahead.escape_ascii().to_string()));
+        }
+        Ok(())
+    }
+
     /// Whether the connection ends without another byte.
     pub fn ends(&mut self) -> Result<(), String> {
         loop {

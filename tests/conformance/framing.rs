@@ -239,7 +239,52 @@ fn codings() -> Vec<Case> {
 }
 
 fn both() -> Vec<Case> {
-    Vec::new()
+    let mut cases = Vec::new();
+    for (name, fields) in [
+        ("a length and a coding", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+        ("a coding and a length", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
+        ("a length of nothing and a coding", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"),
+        (
+            "a coding between lengths",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ),
+        (
+            "a coding, another field and a length",
+            "transfer-encoding: chunked\r\nX: y\r\ncontent-length: 48\r\n",
+        ),
+        ("a length and another coding", "Content-Length: 5\r\nTransfer-Encoding: identity\r\n"),
+        ("a length and a coding that is none", "Content-Length: 5\r\nTransfer-Encoding: xchunked\r\n"),
+        ("a length and an empty coding", "Content-Length: 5\r\nTransfer-Encoding:\r\n"),
+        ("a bad length and a coding", "Content-Length: x\r\nTransfer-Encoding: chunked\r\n"),
+        ("a coding and a bad length", "Transfer-Encoding: chunked\r\nContent-Length: x\r\n"),
+        (
+            "a length that Connection names and a coding",
+            "Connection: content-length\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "a coding that Connection names and a length",
+            "Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ),
+    ] {
+        let body = format!("5\r\nhello\r\n0\r\n\r\n{NEXT}");
+        cases.push(refused(name, "9112 §6.1, §6.3", 400, post(fields, &body)));
+        cases.push(refused(
+            format!("{name}, on a GET"),
+            "9112 §6.1, §6.3",
+            400,
+            post(fields, &body).replace("POST", "GET"),
+        ));
+        let (head, rest) = (post(fields, ""), body);
+        cases.push(
+            case(format!("{name}, in pieces"), "9112 §6.1, §6.3")
+                .sends(head.get(..head.len() - 30).unwrap_or_default())
+                .sends(head.get(head.len() - 30..).unwrap_or_default())
+                .gets_status(400)
+                .sends(rest)
+                .closed(),
+        );
+    }
+    cases
 }
 
 fn chunks() -> Vec<Case> {
@@ -260,6 +305,14 @@ fn chunks() -> Vec<Case> {
     ];
     for (name, body) in [
         ("an empty size", "\r\nhello\r\n0\r\n\r\n"),
+        ("a blank behind a size", "5 \r\nhello\r\n0\r\n\r\n"),
+        ("a tab behind a size", "5\t\r\nhello\r\n0\r\n\r\n"),
+        ("blanks behind the last size", "5\r\nhello\r\n0  \r\n\r\n"),
+        ("a NUL in an extension", "5;\0\r\nhello\r\n0\r\n\r\n"),
+        ("an escape in an extension", "5;a=\u{1b}\r\nhello\r\n0\r\n\r\n"),
+        ("an extension of 2000 bytes", &format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(2000))),
+        ("a lone LF at the very end", "5\r\nhello\r\n0\r\n\n"),
+        ("a lone LF behind a blank behind a size", "5 \nhello\r\n0\r\n\r\n"),
         ("a size with a plus", "+5\r\nhello\r\n0\r\n\r\n"),
         ("a size with a minus", "-5\r\nhello\r\n0\r\n\r\n"),
         ("a size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
@@ -349,6 +402,7 @@ fn trailers() -> Vec<Case> {
         cases.push(good(&format!("{name} as a trailer"), &format!("{name}: 5\r\n"), ""));
     }
     for (name, line) in [
+        ("a lone LF behind a trailer", "X: y\nZ: a"),
         ("a trailer without a colon", "X"),
         ("a trailer with a blank before its colon", "X : y"),
         ("a folded trailer", "X: y\r\n z"),

@@ -31,6 +31,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod case;
 mod client;
 mod endpoint;
@@ -39,12 +40,15 @@ mod stage;
 mod strict;
 
 mod forwarding;
+mod frames;
 mod framing;
 mod hop_by_hop;
 mod host;
+mod http2;
 mod pipelining;
 mod responses;
 mod syntax;
+mod tls;
 mod upstream_faults;
 
 use std::process::ExitCode;
@@ -56,19 +60,33 @@ use stage::Stage;
 struct Area {
     name: &'static str,
     stage: fn() -> Stage,
-    cases: fn(&Stage) -> Vec<Case>,
+    rows: Rows,
+}
+
+/// What the rows of an area are.
+enum Rows {
+    Bytes(fn(&Stage) -> Vec<Case>),
+    Frames(fn() -> Vec<http2::Row>),
 }
 
 const AREAS: &[Area] = &[
-    Area { name: "syntax", stage: plain, cases: syntax::cases },
-    Area { name: "host", stage: plain, cases: host::cases },
-    Area { name: "framing", stage: plain, cases: framing::cases },
-    Area { name: "pipelining", stage: plain, cases: pipelining::cases },
-    Area { name: "hop_by_hop", stage: plain, cases: hop_by_hop::cases },
-    Area { name: "forwarding", stage: plain, cases: forwarding::cases },
-    Area { name: "forwarding_trusted", stage: forwarding::trusting, cases: forwarding::trusted_cases },
-    Area { name: "responses", stage: plain, cases: responses::cases },
-    Area { name: "upstream_faults", stage: plain, cases: upstream_faults::cases },
+    Area { name: "syntax", stage: plain, rows: Rows::Bytes(syntax::cases) },
+    Area { name: "host", stage: plain, rows: Rows::Bytes(host::cases) },
+    Area { name: "framing", stage: plain, rows: Rows::Bytes(framing::cases) },
+    Area { name: "pipelining", stage: plain, rows: Rows::Bytes(pipelining::cases) },
+    Area { name: "hop_by_hop", stage: plain, rows: Rows::Bytes(hop_by_hop::cases) },
+    Area { name: "forwarding", stage: plain, rows: Rows::Bytes(forwarding::cases) },
+    Area {
+        name: "forwarding_trusted",
+        stage: forwarding::trusting,
+        rows: Rows::Bytes(forwarding::trusted_cases),
+    },
+    Area { name: "responses", stage: plain, rows: Rows::Bytes(responses::cases) },
+    Area { name: "upstream_faults", stage: plain, rows: Rows::Bytes(upstream_faults::cases) },
+    Area { name: "http2", stage: plain, rows: Rows::Frames(http2::rows) },
+    Area { name: "tls", stage: tls::stage, rows: Rows::Bytes(tls::cases) },
+    Area { name: "tls_port", stage: tls::port, rows: Rows::Bytes(tls::port_cases) },
+    Area { name: "abuse", stage: abuse::stage, rows: Rows::Bytes(abuse::cases) },
 ];
 
 fn plain() -> Stage {
@@ -85,13 +103,25 @@ struct Outcome {
 fn play(area: &Area, filter: &str) -> Outcome {
     let mut outcome = Outcome::default();
     let mut stage = (area.stage)();
-    for case in (area.cases)(&stage) {
-        if !format!("{}: {}", area.name, case.name).contains(filter) {
-            continue;
+    let mut note = |name: &str, rfc: &str, play: &mut dyn FnMut() -> Result<(), String>| {
+        if !format!("{}: {name}", area.name).contains(filter) {
+            return;
         }
         outcome.played += 1;
-        if let Err(why) = stage.play(&case) {
-            outcome.failures.push(format!("FAILED {}: {} (RFC {})\n{why}", area.name, case.name, case.rfc));
+        if let Err(why) = play() {
+            outcome.failures.push(format!("FAILED {}: {name} (RFC {rfc})\n{why}", area.name));
+        }
+    };
+    match area.rows {
+        Rows::Bytes(cases) => {
+            for case in cases(&stage) {
+                note(&case.name, case.rfc, &mut || stage.play(&case));
+            }
+        }
+        Rows::Frames(rows) => {
+            for row in rows() {
+                note(&row.name, row.rfc, &mut || http2::play(&mut stage, &row));
+            }
         }
     }
     outcome

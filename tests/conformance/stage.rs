@@ -22,6 +22,8 @@ pub struct Stage {
     gate: Option<Gate>,
     /// How clients come.
     pub way: Way,
+    /// How those come that clean up.
+    sweeping: Way,
     sentinels: usize,
 }
 
@@ -33,11 +35,18 @@ impl Stage {
         let plan = tidegate().set("threads: 1").service_at("shop", &endpoint.url(), &endpoint.other_url());
         let gate = runtime.block_on(settings(plan).start());
         let way = Way::Plain(gate.address());
-        Self { runtime, endpoint, gate: Some(gate), way, sentinels: 0 }
+        Self { runtime, endpoint, gate: Some(gate), sweeping: way.clone(), way, sentinels: 0 }
     }
 
     /// One whose clients come in this way.
     pub fn by(mut self, way: impl FnOnce(std::net::SocketAddr) -> Way) -> Self {
+        self.way = way(self.way.address());
+        self.sweeping = self.way.clone();
+        self
+    }
+
+    /// One whose cases come in this way, and those that clean up as before.
+    pub fn rows_by(mut self, way: impl FnOnce(std::net::SocketAddr) -> Way) -> Self {
         self.way = way(self.way.address());
         self
     }
@@ -49,6 +58,7 @@ impl Stage {
         let played = self.turns(case, &mut client);
         let after = played.and_then(|()| match case.after {
             After::Closed => client.ends().map_err(|why| format!("      then     {why}")),
+            After::Ended => client.ends_anyhow().map_err(|why| format!("      then     {why}")),
             After::Open => self.sentinel(&mut client).map_err(|why| format!("      then     {why}")),
         });
         drop(client);
@@ -117,7 +127,7 @@ impl Stage {
 
     fn sweep(&mut self) -> Result<(), String> {
         for _ in 0..KEPT_MAX {
-            let mut client = self.way.connect();
+            let mut client = self.sweeping.connect();
             self.sentinel(&mut client).map_err(|why| format!("      later    {why}"))?;
             if self.endpoint.was_fresh() {
                 return Ok(());

@@ -12,7 +12,7 @@ fn line(line: &str) -> String {
 }
 
 pub fn cases(_: &Stage) -> Vec<Case> {
-    [request_lines(), targets(), methods(), fields()].concat()
+    [request_lines(), line_ends(), targets(), methods(), fields()].concat()
 }
 
 fn request_lines() -> Vec<Case> {
@@ -229,6 +229,48 @@ fn methods() -> Vec<Case> {
         405,
         "TRACE / HTTP/1.1\r\nHost: shop\r\nCookie: a=b\r\n\r\n",
     ));
+    cases
+}
+
+/// A recipient may take a lone LF for a line end, which is why there must be none.
+fn line_ends() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, bytes) in [
+        ("lone LFs alone", "GET / HTTP/1.1\nHost: shop\n\n"),
+        ("a lone LF behind the request line", "GET / HTTP/1.1\nHost: shop\r\n\r\n"),
+        ("a lone LF behind a field", "GET / HTTP/1.1\r\nHost: shop\nX: y\r\n\r\n"),
+        ("a lone LF behind the last field", "GET / HTTP/1.1\r\nHost: shop\n\r\n"),
+        ("a lone LF for the empty line", "GET / HTTP/1.1\r\nHost: shop\r\n\n"),
+        ("a lone LF before a request", "\nGET / HTTP/1.1\r\nHost: shop\r\n\r\n"),
+        (
+            "a length behind a lone LF",
+            "POST / HTTP/1.1\r\nHost: shop\r\nX: y\nContent-Length: 5\r\n\r\nhello",
+        ),
+        (
+            "a coding behind a lone LF",
+            "POST / HTTP/1.1\r\nHost: shop\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("two CRs and an LF", "GET / HTTP/1.1\r\r\nHost: shop\r\n\r\n"),
+        ("LF and CR the other way round", "GET / HTTP/1.1\n\rHost: shop\n\r\n\r"),
+        ("lone CRs alone", "GET / HTTP/1.1\rHost: shop\r\rx\r\n\r\n"),
+        ("a blank behind a line end", "GET / HTTP/1.1\r\n\tHost: shop\r\n\r\n"),
+    ] {
+        cases.push(refused(name, "9112 §2.2", 400, bytes));
+        cases.push(refused(
+            format!("{name}, and a request behind it"),
+            "9112 §2.2",
+            400,
+            format!("{bytes}{GET}"),
+        ));
+        cases.push(
+            case(format!("{name}, behind a request"), "9112 §2.2")
+                .sends(format!("{GET}{bytes}{GET}"))
+                .gets(super::case::OK)
+                .gets_status(400)
+                .closed()
+                .forwards(GOT),
+        );
+    }
     cases
 }
 
