@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Attention;
 use super::opening::Secured;
+use super::scrutiny::Scrutiny;
 use super::tunnel::Carrier;
 use super::wire::Wire;
 use super::worker::Worker;
@@ -59,6 +60,8 @@ pub(super) struct Client {
     begun: Cell<u32>,
     /// Requests that were taken back before anybody could have answered them.
     taken_back: Cell<u32>,
+    /// The number of the request that could be read in two ways; 0: none.
+    ambiguous: Cell<u32>,
     has_begun: Cell<bool>,
     /// Whether bytes without an open request may be anything else than the next one's head: HTTP/2 keeps itself
     /// alive and opens its windows between requests, too.
@@ -120,6 +123,7 @@ impl Client {
             open: Cell::new(0),
             begun: Cell::new(0),
             taken_back: Cell::new(0),
+            ambiguous: Cell::new(0),
             has_begun: Cell::new(false),
             is_chatty: Cell::new(false),
             since: Cell::new(coming.accepted),
@@ -135,6 +139,11 @@ impl Client {
     /// Whether it has had as many answers as a connection may have.
     pub(super) fn is_worn(&self) -> bool {
         self.live.limits.requests_per_connection_max.is_some_and(|most| self.begun.get() >= most)
+    }
+
+    /// Whether the request that has begun last could be read in two ways.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        (1..=self.begun.get()).contains(&self.ambiguous.get())
     }
 
     /// The next deadline, if the client is the one to move.
@@ -240,12 +249,14 @@ impl Drop for Turn {
 #[derive(Debug)]
 pub(super) struct ClientSocket {
     wire: Wire,
+    /// Of HTTP/1 alone: HTTP/2 says where everything ends.
+    scrutiny: Option<Scrutiny>,
     client: Rc<Client>,
 }
 
 impl ClientSocket {
-    pub(super) fn new(wire: Wire, client: Rc<Client>) -> Self {
-        Self { wire, client }
+    pub(super) fn new(wire: Wire, client: Rc<Client>, is_http2: bool) -> Self {
+        Self { wire, scrutiny: (!is_http2).then(Scrutiny::new), client }
     }
 
     pub(super) fn wire(&mut self) -> &mut Wire {
@@ -278,11 +289,21 @@ impl AsyncRead for ClientSocket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.wire).poll_read(cx, buf);
-        let client = &self.client;
+        let me = &mut *self;
+        let read = Pin::new(&mut me.wire).poll_read(cx, buf);
+        let client = &me.client;
         if buf.filled().len() > before && client.waits_for_a_head() {
             client.has_begun.set(true);
             client.since.set(clock::now());
+        }
+        if let Some(scrutiny) = &mut me.scrutiny
+            && let Some(number) = scrutiny.look(buf.filled().get(before..).unwrap_or_default())
+        {
+            client.ambiguous.set(number);
+            if client.is_ambiguous() {
+                // Its handler is at work already, and has to learn that the body is none.
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         }
         read
     }

@@ -13,8 +13,6 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
-use super::base64::base64;
-
 pub(super) const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 pub(super) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 

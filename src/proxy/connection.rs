@@ -61,7 +61,7 @@ pub(super) fn serve(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Outpu
         let _address_seat = seat;
         let coming = Coming { listener, peer, accepted: at, secured };
         let client = Rc::new(Client::new(worker, live, attention, coming));
-        let socket = ClientSocket::new(wire, client.clone());
+        let socket = ClientSocket::new(wire, client.clone(), is_http2);
         if is_http2 {
             serve_http2(client, socket, timer.as_mut()).await;
         } else {

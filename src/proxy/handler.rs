@@ -76,7 +76,7 @@ pub(super) async fn handle(
             {
                 answer.headers_mut().insert(LOCATION, location);
             }
-            finish(&client, is_http1, answer.headers_mut());
+            finish(&client, version, &mut answer);
             unanswered.answered();
             return Ok(answer);
         }
@@ -116,8 +116,7 @@ pub(super) async fn handle(
         Ok(answered) => pass_on(&client, passage, &view, answered, version, landing, turn),
         Err(refusal) => refuse(passage, refusal, request_id, &method, is_http1, turn),
     };
-    let is_http = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
-    finish(&client, is_http1 && is_http, answer.headers_mut());
+    finish(&client, version, &mut answer);
     unanswered.answered();
     Ok(answer)
 }
@@ -133,6 +132,9 @@ fn begin(
     let worker = &client.worker;
     if headers::has_passed(&head.headers, &worker.passed) {
         return Err(Refusal::Loop);
+    }
+    if client.is_ambiguous() {
+        return Err(Refusal::Bad("the request could be read in two ways\n"));
     }
     let target = Target::read(head, &client.live.limits)?;
     let peer = Origin { addr: client.peer, is_https: client.secured.is_some() };
@@ -344,8 +346,10 @@ fn moved(client: &Client, head: &Parts) -> Option<HeaderValue> {
 
 /// What every answer gets at last. While draining, and after the last request that a connection may have, an answer over
 /// HTTP/1.1 ends its connection; HTTP/2 has GOAWAY for that.
-fn finish(client: &Client, is_http1: bool, headers: &mut HeaderMap) {
-    if is_http1 && (client.worker.is_draining.get() || client.is_worn()) {
+fn finish(client: &Client, version: Version, answer: &mut Response<AnswerBody>) {
+    let is_http = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    if is_http && version < Version::HTTP_2 && (client.worker.is_draining.get() || client.is_worn()) {
         let options = if headers.contains_key(UPGRADE) { "upgrade, close" } else { "close" };
         headers.insert(CONNECTION, HeaderValue::from_static(options));
     }
@@ -353,5 +357,11 @@ fn finish(client: &Client, is_http1: bool, headers: &mut HeaderMap) {
         && !headers.contains_key(STRICT_TRANSPORT_SECURITY)
     {
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    // A client of HTTP/1.0 that asked for it is told by hyper that its connection is kept, whatever else is said, unless
+    // the answer is of that version, too.
+    let ends = headers.contains_key(CONNECTION) || answer.body().size_hint().exact().is_none();
+    if version == Version::HTTP_10 && ends {
+        *answer.version_mut() = version;
     }
 }

@@ -15,7 +15,6 @@
 //!                                 └─ tunnel     bytes both ways, after an upgrade (pipe: one way)
 //! ```
 
-mod base64;
 mod body;
 mod certificate;
 mod client;
@@ -39,6 +38,7 @@ mod redirect;
 mod registry;
 mod retry;
 mod room;
+mod scrutiny;
 mod server;
 mod settings;
 mod sockets;

@@ -167,7 +167,8 @@ impl Opening<'_> {
         if self.primed.first.first() == Some(&TLS_HANDSHAKE) {
             return Ok(());
         }
-        if self.primed.first.iter().all(|byte| byte.is_ascii()) {
+        let first = &self.primed.first;
+        if first.first().is_some_and(u8::is_ascii_graphic) && first.is_ascii() {
             self.worker.tally.unrouted(400);
             self.farewell(NOT_TLS).await;
         }

@@ -48,6 +48,10 @@ impl<'r> Target<'r> {
         if head.method == Method::OPTIONS && head.uri.path() == "*" {
             return Err(Refusal::Options);
         }
+        // What is beyond ASCII has to be encoded (RFC 3986 §2); an endpoint may take its bytes for anything.
+        if !path_and_query.is_ascii() {
+            return Err(Refusal::Bad("the path is malformed\n"));
+        }
         let path = normalise(head.uri.path()).map_err(|_| Refusal::Bad("the path is malformed\n"))?;
         Ok(Self { host, path })
     }
@@ -171,6 +175,8 @@ mod tests {
             get("ftp://s/").header("host", "s"),
             get("https://s/a").version(Version::HTTP_2).header("host", "t"),
             get("/a%2fb").header("host", "s"),
+            get("/\u{e4}").header("host", "s"),
+            get("/a?\u{e4}").header("host", "s"),
             get("/a%zz").header("host", "s"),
             Request::put("*").header("host", "s"),
         ] {

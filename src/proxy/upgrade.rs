@@ -8,6 +8,7 @@
 //! no WebSocket has one. Its upgrade is left out, as RFC 9110 allows to everybody who does not want to change.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use data_encoding::BASE64;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -15,7 +16,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, requ
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
-use super::base64::base64;
 use super::error::Refusal;
 use crate::routing::UpgradeToken;
 
@@ -69,7 +69,7 @@ impl Upgrade {
         }
         head.method = Method::GET;
         if self.token.is_websocket() {
-            let key = base64(&random.u128(..).to_be_bytes());
+            let key = BASE64.encode(&random.u128(..).to_be_bytes());
             self.accept = HeaderValue::try_from(accept(&key)).ok();
             if let Ok(key) = HeaderValue::try_from(key) {
                 head.headers.insert(SEC_WEBSOCKET_KEY, key);
@@ -128,7 +128,7 @@ pub(super) fn required(head: &response::Parts, allowed: &[UpgradeToken]) -> Opti
 /// RFC 6455 §4.2.2.
 pub(super) fn accept(key: &str) -> String {
     let sum = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), WEBSOCKET_GUID].concat());
-    base64(sum.as_ref())
+    BASE64.encode(sum.as_ref())
 }
 
 /// The elements of a list field (RFC 9110 §5.6.1).
