@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Authority, Gate, Origin, Session, answer, dial, gate, origin, request};
+use crate::clock;
 use crate::telemetry::{
     AccessLogSettings, AccessLogWrite, CodeLabel, MethodLabel, TunnelCounts, UpstreamError,
 };
 use crate::traffic::Variant::{Blue, Green};
 use crate::upstream::Health;
 
-pub(super) const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\nContent-Length: 0\r\n\r\n";
 const LINES: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -325,6 +326,44 @@ fn a_tunnel_in_which_nothing_moves_ends_with_a_reset() {
     gate.until_quiet();
     let counts = gate.counts(Blue);
     assert_eq!((counts.tunnels.open(), counts.totals.failures, counts.totals.late_failures), (0, 0, 0));
+}
+
+#[test]
+fn a_tunnel_in_which_something_moves_is_not_idle() {
+    const IDLE: Duration = Duration::from_secs(1);
+    let blue = shouting(SWITCH);
+    let gate = gate(&blue, &blue).with(|gate| gate.settings.timeouts.tunnel_idle = IDLE).start();
+    let mut stream = open_stream(&gate);
+    let begun = clock::now();
+    while clock::now() - begun < IDLE * 2 {
+        let mut got = [0; 4];
+        stream.write_all(b"more").unwrap();
+        stream.read_exact(&mut got).unwrap();
+    }
+    assert_eq!(tunnels(&gate, Blue).open(), 1);
+}
+
+#[test]
+fn what_was_said_before_an_end_in_good_order_reaches_a_slow_reader() {
+    const LAST: usize = 16 * 1024;
+    let blue = origin(|_, stream| {
+        stream.write_all([SWITCH.as_bytes(), &[b'x'; LAST]].concat().as_slice()).unwrap();
+        // Whoever closes with something unread resets.
+        let _ = stream.read_to_end(&mut Vec::new());
+        false
+    });
+    let gate = gate(&blue, &blue).start();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.connect(&gate.address().into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.write_all([ask().as_str(), "x"].concat().as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    gate.until("it is over", |gate| tunnels(gate, Blue).closed == 1);
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    assert!(got.ends_with(&[b'x'; LAST]), "{}", got.len());
 }
 
 #[test]
