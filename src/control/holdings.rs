@@ -247,7 +247,10 @@ impl Control {
         let live = self.live();
         let known = live.health().filter(|(_, health)| *health != Health::Unknown);
         known
-            .map(|(key, health)| KnownHealth { url: key.way.url().to_string(), healthy: health == Health::Healthy })
+            .map(|(key, health)| KnownHealth {
+                url: key.way.url().to_string(),
+                healthy: health == Health::Healthy,
+            })
             .collect()
     }
 
