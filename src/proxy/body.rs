@@ -114,9 +114,12 @@ impl ClientBody {
             return Poll::Pending;
         };
         exchange.uploading.set(None);
-        // What the endpoint has not been sent yet it cannot answer.
-        if let Waiting::FirstByte(_) = exchange.waiting.get() {
-            exchange.waiting.set(Waiting::FirstByte(clock::now()));
+        match exchange.waiting.get() {
+            // What the endpoint has not been sent yet it cannot answer.
+            Waiting::FirstByte(_) => exchange.waiting.set(Waiting::FirstByte(clock::now())),
+            // Where both talk at once, neither is idle while one of them does.
+            Waiting::Endpoint(_) => exchange.waiting.set(Waiting::Endpoint(clock::now())),
+            Waiting::No | Waiting::Client(_) => {}
         }
         let failed = |error| {
             self.fault.set(Some(error));
@@ -272,6 +275,7 @@ impl Forwarded {
             }
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
+                    exchange.tell_trailers(trailers);
                     prepare_response_trailers(trailers);
                 }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -279,7 +283,11 @@ impl Forwarded {
                 if self.inner.is_end_stream() {
                     self.finish();
                 } else {
-                    exchange.waiting.set(Waiting::Client(clock::now()));
+                    let now = clock::now();
+                    exchange.waiting.set(Waiting::Client(now));
+                    if exchange.uploading.get().is_some() {
+                        exchange.uploading.set(Some(now));
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -302,6 +310,9 @@ impl Forwarded {
 
     /// The response is complete: its connection may take the next request.
     fn finish(&mut self) {
+        if let Some(ongoing) = &self.ongoing {
+            ongoing.exchange().complete();
+        }
         let lapsed = self.ongoing.as_ref().and_then(|ongoing| ongoing.exchange().lapse());
         if let (Some(lease), Some(connection), None) = (self.lease.take(), self.inner.release(), lapsed) {
             lease.give_back(connection, clock::now());

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::body::AnswerBody;
 use super::client::Turn;
+use super::grpc::{GRPC, GRPC_MESSAGE, GRPC_STATUS, GrpcStatus, message};
 use super::headers::X_REQUEST_ID;
 
 /// What `Retry-After` says: about as long as an unhealthy endpoint takes to be noticed as healthy again.
@@ -51,6 +52,17 @@ pub(super) enum Refusal {
     Late,
     /// 508: it has been here before (RFC 5842 §7.2).
     Loop,
+}
+
+/// What an answer depends on beside its reason.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// With HEAD: the answer has no body.
+    pub(super) is_head: bool,
+    /// By a gRPC call.
+    pub(super) is_grpc: bool,
+    /// By a client that speaks HTTP/1.
+    pub(super) is_http1: bool,
 }
 
 impl Refusal {
@@ -109,23 +121,43 @@ impl Refusal {
         )
     }
 
-    /// The answer. `request_id` is repeated so that people can ask about it.
-    pub(super) fn answer(
-        self,
-        request_id: HeaderValue,
-        method: &Method,
-        http1: bool,
-        turn: Turn,
-    ) -> Response<AnswerBody> {
-        let text = if method == Method::HEAD { "" } else { self.text() };
+    /// What a gRPC caller is told; `None` for what is no failure. As gRPC maps HTTP's status codes, where it knows no
+    /// better one.
+    const fn grpc_status(self) -> Option<GrpcStatus> {
+        Some(match self {
+            Self::Options | Self::Moved => return None,
+            Self::Bad(_) | Self::BrokenBody | Self::Loop => GrpcStatus::INTERNAL,
+            Self::NoService | Self::Method => GrpcStatus::UNIMPLEMENTED,
+            Self::SlowBody | Self::Late => GrpcStatus::DEADLINE_EXCEEDED,
+            Self::BodyTooLarge | Self::UriTooLong | Self::TooManyFields => GrpcStatus::RESOURCE_EXHAUSTED,
+            Self::Misdirected => GrpcStatus::UNKNOWN,
+            Self::BadGateway | Self::NoEndpoint | Self::Full => GrpcStatus::UNAVAILABLE,
+        })
+    }
+
+    /// The answer. `request_id` is repeated so that people can ask about it. A gRPC call gets 200 and everything
+    /// in the head ("Trailers-Only"); metrics and logs still tell [`Refusal::status`].
+    pub(super) fn answer(self, request_id: HeaderValue, asked: Asked, turn: Turn) -> Response<AnswerBody> {
+        let grpc = self.grpc_status().filter(|_| asked.is_grpc);
+        let text = if asked.is_head || grpc.is_some() { "" } else { self.text() };
         let mut response = Response::new(AnswerBody::own(Bytes::from_static(text.as_bytes()), turn));
-        *response.status_mut() = self.status();
-        self.fill(response.headers_mut(), request_id, http1);
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, request_id);
+        if let Some(status) = grpc {
+            headers.insert(CONTENT_TYPE, GRPC);
+            headers.insert(GRPC_STATUS, status.value());
+            headers.insert(GRPC_MESSAGE, message(self.text().trim_end()));
+        } else {
+            self.fill(headers);
+            *response.status_mut() = self.status();
+        }
+        if asked.is_http1 && self.closes() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 
-    fn fill(self, headers: &mut HeaderMap, request_id: HeaderValue, http1: bool) {
-        headers.insert(X_REQUEST_ID, request_id);
+    fn fill(self, headers: &mut HeaderMap) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
             Self::Options => {
@@ -141,8 +173,5 @@ impl Refusal {
             _ => {}
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if http1 && self.closes() {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
     }
 }

@@ -12,6 +12,9 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+
+use super::grpc::GrpcStatus;
 use super::judged::{Judged, Word};
 use super::note::{Ending, Note};
 use super::worker::Worker;
@@ -108,6 +111,8 @@ pub(super) struct Begun {
     pub(super) attention: Rc<Attention>,
     pub(super) note: Option<Box<Note>>,
     pub(super) judged: Option<Judged>,
+    /// A gRPC call, whose outcome its trailers tell.
+    pub(super) is_grpc: bool,
 }
 
 /// What the client was told.
@@ -116,6 +121,12 @@ struct Told {
     code: u16,
     at: Instant,
     upstream: Option<Duration>,
+}
+
+/// A response head of a gRPC call that says 200, which is no outcome yet.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    ttfb: Option<Duration>,
 }
 
 /// One request under way.
@@ -142,6 +153,9 @@ pub(super) struct Exchange {
     pub(super) note: Option<Box<Note>>,
     /// Only while the gates look at its service.
     pub(super) judged: Option<Judged>,
+    is_grpc: bool,
+    held: Cell<Option<Held>>,
+    grpc: Cell<Option<GrpcStatus>>,
     lapse: Cell<Option<Lapse>>,
     cut_at: Cell<Option<Instant>>,
     failure: Cell<Option<Failure>>,
@@ -153,8 +167,19 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Counts the decision. Nothing may be awaited between the decision and this.
     pub(super) fn start(begun: Begun) -> Self {
-        let Begun { tally, slot, assigned, generation, method, arrived, patience, attention, note, judged } =
-            begun;
+        let Begun {
+            tally,
+            slot,
+            assigned,
+            generation,
+            method,
+            arrived,
+            patience,
+            attention,
+            note,
+            judged,
+            is_grpc,
+        } = begun;
         tally.started(assigned.variant, generation);
         tally.assigned(assigned.variant, assigned.reason);
         Self {
@@ -174,6 +199,9 @@ impl Exchange {
             tunnelled: Cell::new(false),
             note,
             judged,
+            is_grpc,
+            held: Cell::new(None),
+            grpc: Cell::new(None),
             lapse: Cell::new(None),
             cut_at: Cell::new(None),
             failure: Cell::new(None),
@@ -192,6 +220,44 @@ impl Exchange {
         }
     }
 
+    /// The client gets an endpoint's response head, which is the outcome, unless it begins what a gRPC status ends.
+    pub(super) fn tell_head(&self, code: u16, fields: &HeaderMap, ttfb: Option<Duration>) {
+        if !self.is_grpc || code != 200 || self.told.get().is_some() {
+            return self.tell(code, ttfb, true);
+        }
+        self.told.set(Some(Told { code, at: clock::now(), upstream: ttfb }));
+        self.held.set(Some(Held { ttfb }));
+        // A response without a body ("Trailers-Only") has its status in the head.
+        if let Some(status) = GrpcStatus::told(fields) {
+            self.tell_status(status);
+        }
+    }
+
+    /// The trailers of a gRPC call came.
+    pub(super) fn tell_trailers(&self, fields: &HeaderMap) {
+        if self.held.get().is_some()
+            && let Some(status) = GrpcStatus::told(fields)
+        {
+            self.tell_status(status);
+        }
+    }
+
+    /// The response is complete: a gRPC call that has been told no status has failed.
+    pub(super) fn complete(&self) {
+        if self.held.get().is_some() {
+            self.tell_status(GrpcStatus::UNKNOWN);
+        }
+    }
+
+    fn tell_status(&self, status: GrpcStatus) {
+        let Some(held) = self.held.take() else { return };
+        self.grpc.set(Some(status));
+        if !status.is_ok() && self.failure.get().is_none() {
+            self.failure.set(Some(Failure::Status));
+        }
+        self.count(200, held.ttfb, status.is_ok());
+    }
+
     /// Tells the outcome: the client gets `code`, from the endpoint after `ttfb` or from us.
     pub(super) fn tell(&self, code: u16, ttfb: Option<Duration>, is_endpoints_word: bool) {
         if self.told.get().is_some() {
@@ -201,6 +267,10 @@ impl Exchange {
         if is_endpoints_word && code >= 500 && self.failure.get().is_none() {
             self.failure.set(Some(Failure::Status));
         }
+        self.count(code, ttfb, is_endpoints_word);
+    }
+
+    fn count(&self, code: u16, ttfb: Option<Duration>, is_endpoints_word: bool) {
         let variant = self.assigned.variant;
         // What another place answered says nothing about how quick this one is.
         let ttfb = ttfb.filter(|_| self.serving.get() == variant);
@@ -233,12 +303,18 @@ impl Exchange {
     fn first_error(&self) -> Option<&'static str> {
         match self.failure.get() {
             Some(Failure::Upstream(error)) => Some(error.as_str()),
-            Some(Failure::Status) | None => None,
+            Some(Failure::Status) => self.grpc.get().filter(|status| !status.is_ok()).map(GrpcStatus::as_str),
+            None => None,
         }
     }
 
     /// The response broke after its head.
     pub(super) fn failed_late(&self, error: UpstreamError) {
+        if let Some(held) = self.held.take() {
+            // A gRPC call had no outcome yet; this is it.
+            self.failed(error, true);
+            return self.count(200, held.ttfb, false);
+        }
         if self.late_failure.get().is_none() {
             self.late_failure.set(Some(error));
             if let Some(judged) = &self.judged {
@@ -345,6 +421,10 @@ impl Drop for Ongoing {
         if told.is_none() {
             exchange.tell(CLIENT_GONE, None, false);
         }
+        if let Some(held) = exchange.held.take() {
+            // A gRPC call that its client gave up, or that we cut: whatever it would have become.
+            exchange.count(200, held.ttfb, false);
+        }
         let duration = clock::now().saturating_duration_since(exchange.arrived);
         let late = exchange.late_failure.get();
         // Hours of talk say nothing about how quick requests are: to them a tunnel is over with its head.
@@ -401,6 +481,7 @@ mod tests {
             attention: Rc::default(),
             note: None,
             judged: None,
+            is_grpc: false,
         })
     }
 

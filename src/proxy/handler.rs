@@ -18,10 +18,11 @@ use hyper_util::rt::TokioIo;
 use super::body::{AnswerBody, RequestBody, RequestBodyError};
 use super::client::{Client, Task, Turn, Unanswered};
 use super::cookies;
-use super::error::Refusal;
+use super::error::{Asked, Refusal};
 use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience};
 use super::forward::{Answered, forward};
 use super::forwarded::Origin;
+use super::grpc;
 use super::headers::{self, Told, X_TIDEGATE_VARIANT};
 use super::judged::Judged;
 use super::note::{Ending, Note};
@@ -61,16 +62,18 @@ pub(super) async fn handle(
     let unanswered = Unanswered::new(&client, arrived);
     let worker = &client.worker;
     let (mut head, body) = request.into_parts();
-    let (method, version) = (head.method.clone(), head.version);
+    let version = head.version;
+    let asked =
+        Asked { is_head: head.method == Method::HEAD, is_grpc: grpc::is_call(&head.headers), is_http1 };
     let request_id = headers::request_id(&head.headers, client.is_trusted, &mut worker.random.borrow_mut());
 
     // route, visitor, assign
-    let begun = begin(&client, &head, &request_id, arrived, attention);
+    let begun = begin(&client, &head, &request_id, asked, arrived, attention);
     let (mut passage, view) = match begun {
         Ok(begun) => begun,
         Err(refusal) => {
             unrouted(&client, &head, &request_id, refusal, arrived);
-            let mut answer = refusal.answer(request_id, &method, is_http1, turn);
+            let mut answer = refusal.answer(request_id, asked, turn);
             if refusal == Refusal::Moved
                 && let Some(location) = moved(&client, &head)
             {
@@ -114,7 +117,7 @@ pub(super) async fn handle(
     // observe
     let mut answer = match forwarded {
         Ok(answered) => pass_on(&client, passage, &view, answered, version, landing, turn),
-        Err(refusal) => refuse(passage, refusal, request_id, &method, is_http1, turn),
+        Err(refusal) => refuse(passage, refusal, request_id, asked, turn),
     };
     finish(&client, version, &mut answer);
     unanswered.answered();
@@ -126,6 +129,7 @@ fn begin(
     client: &Client,
     head: &Parts,
     request_id: &HeaderValue,
+    asked: Asked,
     arrived: Instant,
     attention: Rc<Attention>,
 ) -> Result<(Passage, Rc<ServiceView>), Refusal> {
@@ -177,6 +181,7 @@ fn begin(
             attention,
             note: Note::take(worker, head, request_id, origin.addr, Some(&service.settings.name)),
             judged,
+            is_grpc: asked.is_grpc,
         });
         let ongoing = Ongoing::new(exchange, worker);
         Ok((Passage { ongoing, fault: Rc::default(), decision, origin, upgrade: None }, view))
@@ -251,7 +256,7 @@ fn pass_on(
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let stream = upgrade.and_then(|upgrade| upgrade.grant(&mut head));
-    exchange.tell(head.status.as_u16(), (!is_endless).then_some(answered.ttfb), true);
+    exchange.tell_head(head.status.as_u16(), &head.headers, (!is_endless).then_some(answered.ttfb));
     let variant = exchange.serving.get();
     if variant == decision.assignment.variant {
         set_cookies(client, view, &decision, origin, &mut head.headers);
@@ -313,12 +318,11 @@ fn refuse(
     passage: Passage,
     refusal: Refusal,
     request_id: HeaderValue,
-    method: &Method,
-    is_http1: bool,
+    asked: Asked,
     turn: Turn,
 ) -> Response<AnswerBody> {
     passage.ongoing.exchange().tell(refusal.status().as_u16(), None, false);
-    refusal.answer(request_id, method, is_http1, turn)
+    refusal.answer(request_id, asked, turn)
 }
 
 /// What the listener has against a request.

@@ -25,6 +25,7 @@ mod error;
 mod exchange;
 mod forward;
 mod forwarded;
+mod grpc;
 mod guests;
 mod handler;
 mod headers;

@@ -110,7 +110,7 @@ impl ConnectionRefusal {
 /// Why a request counts as a failure of its variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The endpoint itself said so: a 5xx, or a gRPC status that means the same.
+    /// The endpoint itself said so: a 5xx, or a gRPC status that is not OK or missing.
     Status,
     /// It never answered properly.
     Upstream(UpstreamError),
