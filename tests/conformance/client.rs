@@ -13,6 +13,9 @@ use super::show::Answer;
 /// After this nothing comes any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After this it is not worth waiting.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// How clients reach Tidegate.
 #[derive(Clone)]
 pub enum Way {
@@ -81,6 +84,12 @@ impl Client {
     /// Writes; whoever refuses a request need not read it to its end.
     pub fn send(&mut self, bytes: &[u8]) {
         drop(self.stream.write_all(bytes).and_then(|()| self.stream.flush()));
+    }
+
+    /// Reads until the end, or until nothing more comes.
+    pub fn listen_for_a_moment(&mut self) {
+        drop(self.socket.set_read_timeout(Some(MOMENT)));
+        while self.needs_more().unwrap_or(false) {}
     }
 
     /// Writes no more.
