@@ -12,6 +12,8 @@
 //!                                 ├─ forward    to an endpoint, again if that is safe (retry)
 //!                                 └─ exchange   one request, one outcome
 //! ```
+//!
+//! `scrutiny` looks over hyper's shoulder: what clients of HTTP/1 send and two readers could read differently is refused.
 
 mod body;
 mod certificate;

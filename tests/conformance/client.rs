@@ -23,6 +23,8 @@ pub enum Way {
     Plain(SocketAddr),
     /// Through TLS, by this name.
     Tls(SocketAddr, Arc<ClientConfig>, &'static str),
+    /// Through a load balancer that says nothing about them.
+    Proxied(SocketAddr),
 }
 
 impl Way {
@@ -34,7 +36,7 @@ impl Way {
     /// Where Tidegate listens.
     pub fn address(&self) -> SocketAddr {
         match self {
-            Self::Plain(address) | Self::Tls(address, ..) => *address,
+            Self::Plain(address) | Self::Tls(address, ..) | Self::Proxied(address) => *address,
         }
     }
 
@@ -44,6 +46,11 @@ impl Way {
         let other = socket.try_clone().unwrap();
         let stream: Box<dyn Duplex> = match self {
             Self::Plain(_) => Box::new(socket),
+            Self::Proxied(_) => {
+                let mut socket = socket;
+                drop(socket.write_all(b"PROXY UNKNOWN\r\n"));
+                Box::new(socket)
+            }
             Self::Tls(_, config, name) => {
                 let name = ServerName::try_from(*name).unwrap();
                 let tls = ClientConnection::new(config.clone(), name).unwrap();

@@ -47,6 +47,7 @@ mod host;
 mod http2;
 mod mutation;
 mod pipelining;
+mod proxy_protocol;
 mod responses;
 mod syntax;
 mod tls;
@@ -88,6 +89,7 @@ const AREAS: &[Area] = &[
     Area { name: "http2", stage: plain, rows: Rows::Frames(http2::rows) },
     Area { name: "tls", stage: tls::stage, rows: Rows::Bytes(tls::cases) },
     Area { name: "tls_port", stage: tls::port, rows: Rows::Bytes(tls::port_cases) },
+    Area { name: "proxy_protocol", stage: proxy_protocol::stage, rows: Rows::Bytes(proxy_protocol::cases) },
     Area { name: "mutation", stage: plain, rows: Rows::Mutations },
     Area { name: "abuse", stage: abuse::stage, rows: Rows::Bytes(abuse::cases) },
 ];
