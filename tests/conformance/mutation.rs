@@ -2,14 +2,16 @@
 //!
 //! Of what clients send, a reader of its own here takes only what nobody can misunderstand, and stops at the first doubt.
 //! What the endpoint gets must be the beginning of that list: same methods, same targets, same bodies. Tidegate may refuse
-//! more; it must not forward more, nor see a request where this reader sees none. Of what the endpoint says, nothing may be
-//! left on a connection that carries another request.
+//! more; it must not forward more, nor see a request where this reader sees none. One request of HTTP/2 is one request, or
+//! none, whatever its fields hold. Of what the endpoint says, nothing may be left on a connection that carries another
+//! request.
 
 use fastrand::Rng;
 
 use super::case::Act;
 use super::client::Way;
 use super::endpoint::Received;
+use super::frames::{DATA, END_STREAM, Fate, Frames, SETTINGS, frame, headers};
 use super::show::bytes_as_text;
 use super::stage::Stage;
 use super::strict::{self, head_length};
@@ -75,6 +77,21 @@ const PIECES: &[&str] = &[
     "\u{e9}",
 ];
 
+/// Of fields that HTTP/2 and HTTP/1 treat differently, and others.
+const NAMES: &[&str] = &[
+    "x",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "host",
+    "te",
+    "upgrade",
+    "cookie",
+    "expect",
+    "trailer",
+    "x-forwarded-for",
+];
+
 /// What is played, and how it went.
 pub fn play(stage: &mut Stage) -> (usize, Vec<String>) {
     let mut failures = Vec::new();
@@ -84,11 +101,14 @@ pub fn play(stage: &mut Stage) -> (usize, Vec<String>) {
         if let Err(why) = play_requests(stage, &mut random) {
             failures.push(format!("FAILED mutation: requests of seed {seed} (RFC 9112 §11.2)\n{why}"));
         }
+        if let Err(why) = play_fields(stage, &mut random) {
+            failures.push(format!("FAILED mutation: fields of seed {seed} (RFC 9113 §10.3)\n{why}"));
+        }
         if let Err(why) = play_answer(stage, &mut random) {
             failures.push(format!("FAILED mutation: answer of seed {seed} (RFC 9112 §11.1)\n{why}"));
         }
     }
-    (2 * count as usize, failures)
+    (3 * count as usize, failures)
 }
 
 fn choose<'c>(random: &mut Rng, from: &[&'c str]) -> &'c str {
@@ -120,6 +140,48 @@ fn play_requests(stage: &mut Stage, random: &mut Rng) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// HTTP/2 can carry every byte in every field.
+fn play_fields(stage: &mut Stage, random: &mut Rng) -> Result<(), String> {
+    let mut fields = vec![
+        (":method", b"POST".to_vec()),
+        (":scheme", b"http".to_vec()),
+        (":path", b"/a?b".to_vec()),
+        (":authority", b"shop".to_vec()),
+    ];
+    for _ in 0..random.usize(0..3) {
+        fields.push((choose(random, NAMES), b"5".to_vec()));
+    }
+    let mut fields: Vec<(Vec<u8>, Vec<u8>)> =
+        fields.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)).collect();
+    for _ in 0..random.usize(1..4) {
+        let at = random.usize(..fields.len());
+        let (name, value) = &mut fields[at];
+        mutate(if random.u8(..8) == 0 { name } else { value }, random);
+    }
+    let latin = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect::<String>();
+    let fields: Vec<(String, String)> =
+        fields.iter().map(|(name, value)| (latin(name), latin(value))).collect();
+    let section: Vec<(&str, &str)> =
+        fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+
+    stage.endpoint.plays(&[]);
+    let mut client = Frames::open(stage.way.address());
+    client.write(&frame(SETTINGS, 0, 0, &[]));
+    client.write(&headers(0, &section));
+    client.write(&frame(DATA, END_STREAM, 1, b"GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n"));
+    let fate = client.fate();
+    drop(client);
+    stage.sweep()?;
+    let received = stage.endpoint.received().ok_or("      a connection to the endpoint stays open")?;
+    let is_clear = received.iter().all(|received| received.flaw.is_none());
+    if is_clear && received.len() < 2 && fate != Fate::Silence {
+        return Ok(());
+    }
+    let got: Vec<_> =
+        received.iter().map(|received| (bytes_as_text(&received.bytes), &received.flaw)).collect();
+    Err(format!("      sent     {section:?}\n      client   {fate:?}\n      endpoint {got:?}"))
 }
 
 fn play_answer(stage: &mut Stage, random: &mut Rng) -> Result<(), String> {
