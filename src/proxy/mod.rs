@@ -14,6 +14,8 @@
 //!                                 ├─ exchange   one request, one outcome
 //!                                 └─ tunnel     bytes both ways, after an upgrade (pipe: one way)
 //! ```
+//!
+//! `scrutiny` looks over hyper's shoulder: what clients of HTTP/1 send and two readers could read differently is refused.
 
 mod body;
 mod certificate;

@@ -13,6 +13,9 @@ use super::show::Answer;
 /// After this nothing comes any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After this it is not worth waiting.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// How clients reach Tidegate.
 #[derive(Clone)]
 pub enum Way {
@@ -20,6 +23,8 @@ pub enum Way {
     Plain(SocketAddr),
     /// Through TLS, by this name.
     Tls(SocketAddr, Arc<ClientConfig>, &'static str),
+    /// Through a load balancer that says nothing about them.
+    Proxied(SocketAddr),
 }
 
 impl Way {
@@ -31,7 +36,7 @@ impl Way {
     /// Where Tidegate listens.
     pub fn address(&self) -> SocketAddr {
         match self {
-            Self::Plain(address) | Self::Tls(address, ..) => *address,
+            Self::Plain(address) | Self::Tls(address, ..) | Self::Proxied(address) => *address,
         }
     }
 
@@ -41,6 +46,11 @@ impl Way {
         let other = socket.try_clone().unwrap();
         let stream: Box<dyn Duplex> = match self {
             Self::Plain(_) => Box::new(socket),
+            Self::Proxied(_) => {
+                let mut socket = socket;
+                drop(socket.write_all(b"PROXY UNKNOWN\r\n"));
+                Box::new(socket)
+            }
             Self::Tls(_, config, name) => {
                 let name = ServerName::try_from(*name).unwrap();
                 let tls = ClientConnection::new(config.clone(), name).unwrap();
@@ -81,6 +91,12 @@ impl Client {
     /// Writes; whoever refuses a request need not read it to its end.
     pub fn send(&mut self, bytes: &[u8]) {
         drop(self.stream.write_all(bytes).and_then(|()| self.stream.flush()));
+    }
+
+    /// Reads until the end, or until nothing more comes.
+    pub fn listen_for_a_moment(&mut self) {
+        drop(self.socket.set_read_timeout(Some(MOMENT)));
+        while self.needs_more().unwrap_or(false) {}
     }
 
     /// Writes no more.

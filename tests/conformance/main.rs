@@ -45,7 +45,9 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod http2;
+mod mutation;
 mod pipelining;
+mod proxy_protocol;
 mod responses;
 mod syntax;
 mod tls;
@@ -67,6 +69,7 @@ struct Area {
 enum Rows {
     Bytes(fn(&Stage) -> Vec<Case>),
     Frames(fn() -> Vec<http2::Row>),
+    Mutations,
 }
 
 const AREAS: &[Area] = &[
@@ -86,6 +89,8 @@ const AREAS: &[Area] = &[
     Area { name: "http2", stage: plain, rows: Rows::Frames(http2::rows) },
     Area { name: "tls", stage: tls::stage, rows: Rows::Bytes(tls::cases) },
     Area { name: "tls_port", stage: tls::port, rows: Rows::Bytes(tls::port_cases) },
+    Area { name: "proxy_protocol", stage: proxy_protocol::stage, rows: Rows::Bytes(proxy_protocol::cases) },
+    Area { name: "mutation", stage: plain, rows: Rows::Mutations },
     Area { name: "abuse", stage: abuse::stage, rows: Rows::Bytes(abuse::cases) },
 ];
 
@@ -118,6 +123,10 @@ fn play(area: &Area, filter: &str) -> Outcome {
                 note(&case.name, case.rfc, &mut || stage.play(&case));
             }
         }
+        Rows::Mutations if "mutation".contains(filter) => {
+            (outcome.played, outcome.failures) = mutation::play(&mut stage);
+        }
+        Rows::Mutations => {}
         Rows::Frames(rows) => {
             for row in rows() {
                 note(&row.name, row.rfc, &mut || http2::play(&mut stage, &row));

@@ -16,6 +16,7 @@ pub fn cases(_: &Stage) -> Vec<Case> {
             says("200 OK\r\nContent-Length: 0", ""),
             "200 OK|content-length: 0||",
         ),
+        answers("leading zeros of a length", "9110 §8.6", says("200 OK\r\nContent-Length: 0002", "ok"), OK),
         answers(
             "chunks",
             "9112 §7.1",

@@ -125,7 +125,8 @@ impl Stage {
         }
     }
 
-    fn sweep(&mut self) -> Result<(), String> {
+    /// Sends sentinels over every connection that is left.
+    pub fn sweep(&mut self) -> Result<(), String> {
         for _ in 0..KEPT_MAX {
             let mut client = self.sweeping.connect();
             self.sentinel(&mut client).map_err(|why| format!("      later    {why}"))?;

@@ -69,7 +69,8 @@ fn request_line(line: &str) -> Result<String, String> {
     Ok(target.to_owned())
 }
 
-fn is_token(byte: u8) -> bool {
+/// Of a name.
+pub fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -5,7 +5,7 @@
 //! whoever adds a field to what another wrote may one day add a different one.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::fields::Malformed;
 use super::response_head::ResponseHead;
@@ -51,7 +51,8 @@ impl Asked {
     }
 }
 
-/// Reads a response head. Takes out the length of a 204, which must not bear one (RFC 9110 §8.6).
+/// Reads a response head. Takes out the length of a 204, which must not bear one (RFC 9110 §8.6), and leading zeros, which
+/// make some readers think of base eight.
 pub(super) fn shape(head: &mut ResponseHead, asked: Asked) -> Result<Shape, Malformed> {
     let length = length(&head.headers)?;
     let is_chunked = is_chunked(&head.headers)?;
@@ -60,6 +61,14 @@ pub(super) fn shape(head: &mut ResponseHead, asked: Asked) -> Result<Shape, Malf
     }
     if is_chunked && length.is_some() {
         return Err(Malformed::TwoLengths);
+    }
+    if let Some(length) = length
+        && head
+            .headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|field| field.len() > 1 && field.as_bytes().starts_with(b"0"))
+    {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let announces_content = is_chunked || length.is_some_and(|length| length > 0);
     let mut keeps_alive = !head.is_http_10 && !asked.close && !says(&head.headers, "close");

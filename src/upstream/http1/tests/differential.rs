@@ -102,8 +102,17 @@ async fn hypers(url: &EndpointUrl, method: &Method) -> Read {
 }
 
 fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    let mut fields: Vec<_> =
-        headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    let mut fields: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| {
+            let value = match value.to_str().unwrap_or_default().parse::<u64>() {
+                // hyper leaves leading zeros in a length.
+                Ok(length) if name == CONTENT_LENGTH => length.to_string().into_bytes(),
+                _ => value.as_bytes().to_vec(),
+            };
+            (name.to_string(), value)
+        })
+        .collect();
     fields.sort();
     fields
 }
