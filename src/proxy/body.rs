@@ -119,7 +119,7 @@ impl ClientBody {
             Waiting::FirstByte(_) => exchange.waiting.set(Waiting::FirstByte(clock::now())),
             // Where both talk at once, neither is idle while one of them does.
             Waiting::Endpoint(_) => exchange.waiting.set(Waiting::Endpoint(clock::now())),
-            Waiting::No | Waiting::Client(_) => {}
+            Waiting::No | Waiting::Client(_) | Waiting::Tunnel(_) => {}
         }
         let failed = |error| {
             self.fault.set(Some(error));

@@ -127,7 +127,7 @@ impl Refusal {
         Some(match self {
             Self::Options | Self::Moved => return None,
             Self::Bad(_) | Self::BrokenBody | Self::Loop => GrpcStatus::INTERNAL,
-            Self::NoService | Self::Method => GrpcStatus::UNIMPLEMENTED,
+            Self::NoService | Self::Method | Self::Protocol => GrpcStatus::UNIMPLEMENTED,
             Self::SlowBody | Self::Late => GrpcStatus::DEADLINE_EXCEEDED,
             Self::BodyTooLarge | Self::UriTooLong | Self::TooManyFields => GrpcStatus::RESOURCE_EXHAUSTED,
             Self::Misdirected => GrpcStatus::UNKNOWN,

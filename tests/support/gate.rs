@@ -482,7 +482,12 @@ impl Gate {
             panic!("only a daemon can be killed")
         };
         if let Some(pid) = successor {
-            send(*pid, rustix::process::Signal::KILL);
+            let pid = *pid;
+            send(pid, rustix::process::Signal::KILL);
+            // It is not our child, so nobody says when its sockets and its lock are free.
+            while !is_gone(pid) {
+                std::thread::yield_now();
+            }
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -565,12 +570,13 @@ pub fn send(pid: u32, signal: rustix::process::Signal) {
 
 /// Waits until a process that is not our child has ended.
 pub async fn has_gone(pid: u32) {
-    let gone = async || {
-        // Nobody may have asked how it ended: then its name is still there, with a Z for its state.
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z")).then_some(())
-    };
-    until("the process has gone", gone).await;
+    until("the process has gone", async || is_gone(pid).then_some(())).await;
+}
+
+fn is_gone(pid: u32) -> bool {
+    // Nobody may have asked how it ended: then its name is still there, with a Z for its state.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
 }
 
 /// Understands an answer of the admin socket.
