@@ -6,6 +6,7 @@ use std::io::{self, BufRead as _, BufReader, ErrorKind, PipeReader, Read as _, W
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -26,6 +27,8 @@ use crate::proxy::Place;
 const SERVING_WITHIN: Duration = Duration::from_secs(10);
 /// How long it is waited for it to say that it makes changes.
 const OPEN_WITHIN: Duration = Duration::from_secs(2);
+/// The number of the signal that ends a process for sure.
+const KILLED: i32 = 9;
 /// How long its standard error may stay open after its end, by a process that it started.
 const EAR_PATIENCE: Duration = Duration::from_secs(1);
 /// How much of what it says on standard error is kept for whoever asked.
@@ -274,10 +277,12 @@ impl Successor {
         match error.kind() {
             ErrorKind::TimedOut => NotUpgraded::Late { pid, what, within },
             ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-                // Whoever closes without a word, and stays, is ended here.
-                let how = match self.child.try_wait() {
-                    Ok(Some(status)) => status.to_string(),
-                    Ok(None) | Err(_) => "without a word".to_owned(),
+                // Whoever closes without a word, and stays, is ended here. Who is about to end, which closes everything a
+                // moment before it can be asked for, ends as it would have.
+                let _ = self.child.kill();
+                let how = match self.child.wait() {
+                    Ok(status) if status.signal() != Some(KILLED) => status.to_string(),
+                    Ok(_) | Err(_) => "without a word".to_owned(),
                 };
                 NotUpgraded::Ended { pid, how, what }
             }
