@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, STRICT_TRANSPORT_SECURITY};
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, STRICT_TRANSPORT_SECURITY, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -221,6 +221,9 @@ fn pass_on(
     }
     if view.service.settings.tell.client_variant {
         head.headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(variant.as_str()));
+    }
+    if version == Version::HTTP_11 && exchange.is_grpc && !head.headers.contains_key(TRAILER) {
+        head.headers.insert(TRAILER, grpc::TRAILERS);
     }
     // HTTP/1.0 knows the end of such a body only by the end of the connection.
     turn.needs_reset(version == Version::HTTP_10);
