@@ -184,6 +184,46 @@ fn millis(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::{HealthSettings, Names, Reach, Way};
+
+    #[test]
+    fn an_endpoint_of_http2_is_asked_by_http2() {
+        #[track_caller]
+        fn check_endpoint(answers: Option<u16>, is_well: bool) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+                let endpoint = async {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let Some(status) = answers else {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                        return std::future::pending().await;
+                    };
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        assert_eq!(request.uri().path(), "/healthz");
+                        let answer = http::Response::builder().status(status).body(()).unwrap();
+                        respond.send_response(answer, true).unwrap();
+                    }
+                    std::future::pending().await
+                };
+                let reach = Reach { protocol: Protocol::Http2, ..Reach::default() };
+                let timeout = Duration::from_secs(20);
+                let settings =
+                    HealthSettings { path: Some("/healthz".into()), timeout, ..HealthSettings::default() };
+                let key = CheckKey { way: Way::new(url, &reach, &Names::default()), settings };
+                let checked = tokio::select! {
+                    checked = check(&key) => checked.unwrap(),
+                    () = endpoint => unreachable!(),
+                };
+                assert_eq!(checked.is_ok(), is_well, "{checked:?}");
+            });
+        }
+        check_endpoint(Some(204), true);
+        check_endpoint(Some(503), false);
+        check_endpoint(None, false);
+    }
 
     #[test]
     fn the_status_line_decides() {

@@ -106,8 +106,12 @@ impl Body for RequestBody {
 impl ClientBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let exchange = &self.exchange;
+        if exchange.upload().is_ended() {
+            return Poll::Ready(Some(Err(RequestBodyError::Broken)));
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         let Poll::Ready(frame) = polled else {
+            exchange.upload().listen(cx.waker());
             if exchange.uploading.get().is_none() {
                 exchange.uploading.set(Some(clock::now()));
             }

@@ -153,8 +153,11 @@ pub(super) struct Exchange {
     pub(super) note: Option<Box<Note>>,
     /// Only while the gates look at its service.
     pub(super) judged: Option<Judged>,
-    is_grpc: bool,
+    pub(super) is_grpc: bool,
     held: Cell<Option<Held>>,
+    /// Wakes whoever sends the request body on.
+    upload: Attention,
+    is_complete: Cell<bool>,
     grpc: Cell<Option<GrpcStatus>>,
     lapse: Cell<Option<Lapse>>,
     cut_at: Cell<Option<Instant>>,
@@ -201,6 +204,8 @@ impl Exchange {
             judged,
             is_grpc,
             held: Cell::new(None),
+            upload: Attention::default(),
+            is_complete: Cell::new(false),
             grpc: Cell::new(None),
             lapse: Cell::new(None),
             cut_at: Cell::new(None),
@@ -242,8 +247,14 @@ impl Exchange {
         }
     }
 
+    /// What the request body is watched by: it has to end when nobody waits for a response any more.
+    pub(super) fn upload(&self) -> &Attention {
+        &self.upload
+    }
+
     /// The response is complete: a gRPC call that has been told no status has failed.
     pub(super) fn complete(&self) {
+        self.is_complete.set(true);
         if self.held.get().is_some() {
             self.tell_status(GrpcStatus::UNKNOWN);
         }
@@ -417,6 +428,10 @@ impl Drop for Ongoing {
     fn drop(&mut self) {
         let exchange = &self.exchange;
         self.worker.exchanges.leave(self.number);
+        if !exchange.is_complete.get() {
+            // By HTTP/2 the upload is a task of its own, and would hold the streams of both sides open.
+            exchange.upload.end();
+        }
         let told = exchange.told.get();
         if told.is_none() {
             exchange.tell(CLIENT_GONE, None, false);

@@ -11,6 +11,10 @@ pub(super) const GRPC: HeaderValue = HeaderValue::from_static("application/grpc"
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
+/// What HTTP/1.1 has to announce at the head (RFC 9110 §6.6.2) and gRPC by HTTP/2 never does.
+pub(super) const TRAILERS: HeaderValue =
+    HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+
 /// A status code of gRPC, 0 to 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GrpcStatus(u8);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY, TRAILER, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -263,6 +265,9 @@ fn pass_on(
     }
     if settings.tell.client_variant {
         head.headers.insert(X_TIDEGATE_VARIANT, HeaderValue::from_static(variant.as_str()));
+    }
+    if version == Version::HTTP_11 && exchange.is_grpc && !head.headers.contains_key(TRAILER) {
+        head.headers.insert(TRAILER, grpc::TRAILERS);
     }
     head.version = Version::HTTP_11;
     if !is_tunnel {

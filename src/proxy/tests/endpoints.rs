@@ -12,7 +12,7 @@ use crate::traffic::Variant::Blue;
 use crate::upstream::{EndpointTls, Health, Reach, TlsOptions};
 
 /// Everything goes to `url` from now on.
-fn lead_to(gate: &Gate, url: &str, reach: &Reach) {
+pub(super) fn lead_to(gate: &Gate, url: &str, reach: &Reach) {
     gate.publish(|service| {
         let endpoint = Arc::new(endpoint(900, url.parse().unwrap(), reach));
         service.groups[Blue] = Group::new(None, vec![Member { endpoint, health: Health::Healthy }]);

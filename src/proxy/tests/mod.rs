@@ -10,6 +10,7 @@ mod faults;
 mod forwarding;
 mod frames;
 mod gate;
+mod grpc;
 mod http2;
 mod http2_fields;
 mod http2_floods;
