@@ -21,6 +21,8 @@ RUN groupadd --system --gid 65532 tidegate \
     && install -d -o tidegate -g tidegate -m 0750 /run/tidegate \
     && install -d -m 0755 /etc/tidegate
 COPY --from=build /out/tidegate /usr/local/bin/tidegate
+# Whom https endpoints, webhooks and queries are trusted to by.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 
 # Loopback is of no use to a scraper outside of the container.
 ENV TIDEGATE_TELEMETRY=0.0.0.0:9900

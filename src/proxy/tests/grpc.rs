@@ -412,7 +412,7 @@ fn clients_and_endpoints_need_not_speak_the_same_http() {
 }
 
 #[test]
-fn who_expects_a_100_is_told_to_go_on_or_sends_in_vain_by_http2_too() {
+fn an_upload_that_expects_a_100_goes_through_by_http2_too() {
     let http1 = origin(|request, stream| {
         let length = request.body.len();
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{length}").is_ok()
