@@ -101,6 +101,23 @@ fn bytes_that_come_before_the_101_reach_the_tunnel_and_none_is_lost() {
 }
 
 #[test]
+fn nothing_in_a_tunnel_is_taken_for_http() {
+    let blue = shouting(SWITCH);
+    let gate = gate(&blue, &blue).start();
+    let mut session = open(&gate);
+    let ambiguous = "\n\nget / http/1.1\nhost: shop\r\n\r\npost / http/1.1\r\ncontent-length: 1\r\n\
+         transfer-encoding: chunked\r\n\r\n1 \r\n";
+    for _ in 0..3 {
+        session.send(ambiguous.as_bytes());
+        assert_eq!(session.exactly(ambiguous.len()), ambiguous.to_uppercase().as_bytes());
+    }
+    let early = [ask().as_bytes(), ambiguous.as_bytes()].concat();
+    let mut session = Session::open(gate.address());
+    assert_eq!(session.ask(early).status, 101);
+    assert_eq!(session.exactly(ambiguous.len()), ambiguous.to_uppercase().as_bytes());
+}
+
+#[test]
 fn bytes_before_a_refusal_are_the_next_request() {
     let blue = shouting("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
     let gate = gate(&blue, &blue).start();
