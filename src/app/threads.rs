@@ -115,7 +115,7 @@ pub(super) fn admin_and_telemetry(
             match metrics.map(tokio::net::TcpListener::from_std) {
                 Some(Ok(listener)) => {
                     // Whoever has taken over accepts on the same socket.
-                    listener::serve_with_alerts(listener, rendered, ready, Some(alerts), ends.first()).await;
+                    listener::serve(listener, rendered, ready, Some(alerts), ends.first()).await;
                 }
                 Some(Err(error)) => eprintln!("tidegate: telemetry is not served: {error}"),
                 None => {}

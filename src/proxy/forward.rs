@@ -76,6 +76,9 @@ pub(super) async fn forward(
                     }
                     Outcome::Answered(sent) => {
                         let ttfb = clock::now().saturating_duration_since(sent.written);
+                        if sent.informational > 0 {
+                            exchange.tally.informed(exchange.serving.get(), sent.informational);
+                        }
                         return Ok(Answered { response: sent.response, lease, ttfb });
                     }
                     Outcome::Refused(refusal, failed) => {

@@ -63,14 +63,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `shutdown`, then lets running answers finish within 5 s.
 ///
 /// `GET /metrics` answers with the page, `/livez` with 200 for as long as it answers at all, `/readyz` with 200
-/// or with 503 and the reason. `HEAD` works wherever `GET` does.
-pub async fn serve(listener: TcpListener, page: Page, ready: Ready, shutdown: impl Future<Output = ()>) {
-    serve_with_alerts(listener, page, ready, None, shutdown).await;
-}
-
-/// The same, and `POST /v1/alerts` gives what `alerts` says: 404 without it, 413 for a body of more than 1 MiB, 408 for
-/// one that takes more than 10 s.
-pub async fn serve_with_alerts(
+/// or with 503 and the reason. `HEAD` works wherever `GET` does. `POST /v1/alerts` gives what `alerts` says: 404 without
+/// it, 413 for a body of more than 1 MiB, 408 for one that takes more than 10 s.
+pub async fn serve(
     listener: TcpListener,
     page: Page,
     ready: Ready,
@@ -261,7 +256,7 @@ mod tests {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let served = tokio::spawn(serve(listener, page, ready, shutdown));
+        let served = tokio::spawn(serve(listener, page, ready, None, shutdown));
         Running { address, draining, stop, served }
     }
 
@@ -314,7 +309,7 @@ mod tests {
             take: Arc::new(|_, body| Box::pin(async move { (200, format!("{} bytes\n", body.len())) })),
         };
         let (page, ready): (Page, Ready) = (Arc::new(String::new), Arc::new(|| Ok(())));
-        let served = serve_with_alerts(listener, page, ready, Some(alerts), std::future::pending());
+        let served = serve(listener, page, ready, Some(alerts), std::future::pending());
         let served = tokio::spawn(served);
         let post = async |headers: &str, body: &str| {
             let request =

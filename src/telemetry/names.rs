@@ -71,6 +71,11 @@ pub const SPILLED: Metric = counter(
 /// `{service, variant}`
 pub const RETRIES: Metric = counter("tidegate_retries_total", "Further attempts after a failed one.");
 /// `{service, variant}`
+pub const INFORMATIONAL: Metric = counter(
+    "tidegate_informational_responses_total",
+    "Responses before the final one, such as 103, that endpoints gave by HTTP/1.1 and that end here; 100 apart.",
+);
+/// `{service, variant}`
 pub const STREAMS_CUT: Metric = counter(
     "tidegate_streams_cut_total",
     "Streams ended because their grace after a kill or rollback was over.",

@@ -177,6 +177,7 @@ struct Families {
     assignments: Family,
     spilled: Family,
     retries: Family,
+    informational: Family,
     streams_cut: Family,
     tunnels: Family,
     tunnels_opened: Family,
@@ -206,6 +207,7 @@ impl Default for Families {
             assignments: Family::new(names::ASSIGNMENTS),
             spilled: Family::new(names::SPILLED),
             retries: Family::new(names::RETRIES),
+            informational: Family::new(names::INFORMATIONAL),
             streams_cut: Family::new(names::STREAMS_CUT),
             tunnels: Family::new(names::TUNNELS),
             tunnels_opened: Family::new(names::TUNNELS_OPENED),
@@ -287,6 +289,7 @@ impl Families {
         self.late_failures.put_counted(bare, counts.totals.late_failures);
         self.spilled.put_counted(bare, counts.spilled);
         self.retries.put_counted(bare, counts.retried);
+        self.informational.put_counted(bare, counts.informational);
         self.streams_cut.put_counted(bare, counts.cut);
         let tunnels = counts.tunnels;
         if tunnels.opened > 0 {
@@ -350,6 +353,7 @@ impl Families {
             self.assignments,
             self.spilled,
             self.retries,
+            self.informational,
             self.streams_cut,
             self.tunnels,
             self.tunnels_opened,

@@ -107,6 +107,7 @@ fn informational_responses_are_not_the_answer() {
     });
     let gate = gate(&blue, &blue).start();
     assert_eq!(gate.get("/", "").text(), "ok");
+    assert_eq!(gate.counts(Variant::Blue).informational, 1);
 }
 
 #[test]

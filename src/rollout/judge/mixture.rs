@@ -92,11 +92,10 @@ impl Placing {
     /// If the candidate has clearly more units than that explains, they came together, from one client or one fault, and
     /// the split stays what it was. It is then greater than the chance, so every bet wins less: a bet that wins
     /// nothing on average with the chance wins nothing with either.
-    pub(super) fn draw(&mut self, chance: f64, stable_units: f64) {
+    pub(super) fn draw(&mut self, chance: f64, (candidate, stable): (f64, f64)) {
         let is_fair = chance > 0.0 && chance < 1.0;
-        let usual = chance / (1.0 - chance) * stable_units;
-        let candidate_units = self.share / (1.0 - self.share) * stable_units;
-        if is_fair && candidate_units <= usual + 3.0 * libm::sqrt(usual) + 3.0 {
+        let usual = chance / (1.0 - chance) * stable;
+        if is_fair && candidate <= usual + 3.0 * libm::sqrt(usual) + 3.0 {
             self.share = chance;
         }
     }

@@ -388,7 +388,7 @@ impl Judge {
             let counts = failures(stratum);
             if let Some(mut placing) = placing(counts) {
                 if let Some(chance) = evidence.drawn.filter(|_| kind == Stratum::Draw) {
-                    placing.draw(chance, numbers(counts.stable).0);
+                    placing.draw(chance, (numbers(counts.candidate).0, numbers(counts.stable).0));
                 }
                 placing.grow(&mut broken, gate.ratio.max(at_least), &BREAKING, spread);
             }

@@ -27,6 +27,8 @@ pub struct VariantCounts {
     pub spilled: u64,
     /// Further attempts after a failed first one.
     pub retried: u64,
+    /// Responses before the final one that end here, 100 (Continue) apart.
+    pub informational: u64,
     /// Streams that were ended because their grace after a kill or rollback was over.
     pub cut: u64,
     /// What went through tunnels to it.
@@ -93,6 +95,7 @@ impl VariantCounts {
         }
         self.spilled += other.spilled;
         self.retried += other.retried;
+        self.informational += other.informational;
         self.cut += other.cut;
         self.tunnels.opened += other.tunnels.opened;
         self.tunnels.closed += other.tunnels.closed;

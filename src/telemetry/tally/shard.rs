@@ -195,6 +195,11 @@ impl ServiceTally {
         self.shard.variants[variant].retried.increment();
     }
 
+    /// So many responses came before the final one.
+    pub fn informed(&self, variant: Variant, count: u32) {
+        self.shard.variants[variant].informational.add(u64::from(count));
+    }
+
     /// A stream was ended because its grace was over.
     pub fn cut(&self, variant: Variant) {
         self.shard.variants[variant].cut.increment();
@@ -246,6 +251,7 @@ pub(super) struct VariantShard {
     upstream_errors: [Counter; UpstreamError::ALL.len()],
     spilled: Counter,
     retried: Counter,
+    informational: Counter,
     cut: Counter,
     tunnels_opened: Counter,
     tunnels_closed: Counter,
@@ -311,6 +317,7 @@ impl VariantShard {
             assignments: std::array::from_fn(|reason| self.assignments[reason].read()),
             spilled: self.spilled.read(),
             retried: self.retried.read(),
+            informational: self.informational.read(),
             cut: self.cut.read(),
             tunnels: self.tunnels(),
         }
