@@ -38,7 +38,7 @@ fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts 
                     .iter()
                     .map(|member| EndpointFacts {
                         address: member.endpoint.label().to_string(),
-                        healthy: member.health.is_usable(),
+                        healthy: member.is_usable(),
                     })
                     .collect(),
             }

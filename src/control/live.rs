@@ -14,7 +14,7 @@ use super::change::Facts;
 use super::desired::{Desired, ServiceState};
 use super::settings::ServiceConfig;
 use crate::rollout::{BusinessGate, Ending, Phase};
-use crate::routing::{Cut, Group, Matcher, Member, Service, SuccessRule, Table};
+use crate::routing::{Cut, Group, Matcher, Member, Service, Standing, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{
@@ -239,7 +239,7 @@ impl Live {
             let mut service = Service::clone(&self.services[*at]);
             let members = service.groups[*variant].members().iter().map(|member| {
                 let health = if *member.endpoint.way() == key.way { to } else { member.health };
-                Member { endpoint: member.endpoint.clone(), health }
+                Member { health, ..member.clone() }
             });
             let group = Group::new(service.groups[*variant].version().cloned(), members.collect());
             service.groups[*variant] = group;
@@ -316,7 +316,11 @@ impl Live {
             let known = known.map_or(Health::Unknown, |member| member.health);
             let checked = self.checks.entry(key).or_insert_with(|| Checked::at(known));
             checked.users.push((at, variant));
-            members.push(Member { endpoint, health: checked.hysteresis.health() });
+            let standing = had
+                .iter()
+                .find(|member| Arc::ptr_eq(&member.endpoint, &endpoint))
+                .map_or_else(Standing::default, |member| member.standing);
+            members.push(Member { endpoint, health: checked.hysteresis.health(), standing });
         }
         Group::new(version, members)
     }

@@ -71,11 +71,13 @@ pub(super) async fn forward(
                 name_host(&mut request, endpoint.url());
                 match send(exchange, &passage.fault, connection, request).await {
                     Outcome::Answered(sent) if !passage.is_answered_by(&sent) => {
+                        lease.attempted(true);
                         exchange.failed(UpstreamError::Protocol, attempts.is_first());
                         return Err(Refusal::BadGateway);
                     }
                     Outcome::Answered(sent) => {
                         let ttfb = clock::now().saturating_duration_since(sent.written);
+                        lease.attempted(sent.response.status().is_server_error());
                         if sent.informational > 0 {
                             exchange.tally.informed(exchange.serving.get(), sent.informational);
                         }
@@ -83,6 +85,7 @@ pub(super) async fn forward(
                     }
                     Outcome::Refused(refusal, failed) => {
                         if let Some(failed) = failed {
+                            lease.attempted(true);
                             exchange.failed(failed, attempts.is_first());
                         }
                         return Err(refusal);
@@ -99,6 +102,7 @@ pub(super) async fn forward(
                         match back {
                             Some(back) if is_reused && is_repeatable => request = back,
                             Some(_) | None => {
+                                lease.attempted(true);
                                 exchange.failed(error, attempts.is_first());
                                 return Err(Refusal::BadGateway);
                             }
@@ -112,6 +116,7 @@ pub(super) async fn forward(
         let is_first = attempts.is_first();
         let next = attempts.after(attempt);
         if !is_stale {
+            lease.attempted(true);
             exchange.failed(error, is_first);
         }
         match next {

@@ -18,5 +18,5 @@ pub use service::{
     Limits, Recognition, Secret, ServiceSettings, Tell, TesterOverride, Timeouts, UserKey, WhenUnhealthy,
 };
 pub use success::SuccessRule;
-pub use table::{Cut, Group, Member, Publisher, Service, Table};
+pub use table::{Cut, Group, Member, Publisher, Service, Standing, Table};
 pub use upgrade::UpgradeToken;

@@ -108,8 +108,34 @@ pub struct Group {
 pub struct Member {
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
-    /// Its health.
+    /// Its health, as checks see it.
     pub health: Health,
+    /// Whether it takes part.
+    pub standing: Standing,
+}
+
+impl Member {
+    /// One in service.
+    pub fn new(endpoint: Arc<Endpoint>, health: Health) -> Self {
+        Self { endpoint, health, standing: Standing::InService }
+    }
+
+    /// Whether requests may be sent to it.
+    pub fn is_usable(&self) -> bool {
+        self.health.is_usable() && self.standing == Standing::InService
+    }
+}
+
+/// Whether an endpoint takes part, whatever checks say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    #[default]
+    InService,
+    /// Too many requests failed there: it has a pause.
+    Ejected,
+    /// Somebody took it out; what is under way there goes on.
+    Draining,
 }
 
 impl Group {
@@ -117,7 +143,7 @@ impl Group {
     pub fn new(version: Option<Arc<str>>, members: Vec<Member>) -> Self {
         let usable = members
             .iter()
-            .filter(|member| member.health.is_usable())
+            .filter(|member| member.is_usable())
             .map(|member| member.endpoint.clone())
             .collect();
         Self { version, members, usable }
@@ -140,7 +166,7 @@ impl Group {
 
     /// Whether at least one endpoint is known to be healthy.
     pub fn is_healthy(&self) -> bool {
-        self.members.iter().any(|member| member.health == Health::Healthy)
+        self.members.iter().any(|member| member.is_usable() && member.health == Health::Healthy)
     }
 }
 

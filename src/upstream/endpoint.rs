@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Way;
+use super::{Gauge, Seen, Way};
 
 /// Where an endpoint listens: `http://host:port`, port 80 unless given; `https://host:port`, port 443 unless
 /// given; or `unix:/path`, the absolute path of a socket. Host is a name, an IPv4 address or an IPv6 address in
@@ -198,13 +198,15 @@ pub struct Endpoint {
     weight: u16,
     label: Arc<str>,
     retired: AtomicBool,
+    /// One for each thread that has a pool for it.
+    gauges: Mutex<Vec<Arc<Gauge>>>,
 }
 
 impl Endpoint {
     /// `id` is unique within the process and never reused.
     pub fn new(id: u32, way: Way, weight: u16) -> Self {
         let label = way.url().to_string().into();
-        Self { id, way, weight, label, retired: AtomicBool::new(false) }
+        Self { id, way, weight, label, retired: AtomicBool::new(false), gauges: Mutex::default() }
     }
 
     /// Unique within the process.
@@ -230,6 +232,19 @@ impl Endpoint {
     /// The URL as text, for logs and labels.
     pub fn label(&self) -> &Arc<str> {
         &self.label
+    }
+
+    /// A gauge for one more thread.
+    pub fn gauge(&self) -> Arc<Gauge> {
+        let gauge = Arc::new(Gauge::default());
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner).push(gauge.clone());
+        gauge
+    }
+
+    /// What all threads have seen of it.
+    pub fn seen(&self) -> Seen {
+        let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.iter().map(|gauge| gauge.read()).fold(Seen::default(), Seen::and)
     }
 
     /// Says that no later table holds it: its idle connections may go.

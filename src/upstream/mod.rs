@@ -6,6 +6,7 @@
 mod balance;
 mod connection;
 mod endpoint;
+mod gauge;
 mod health;
 mod http1;
 mod http2;
@@ -20,6 +21,7 @@ mod way;
 pub use balance::{Load, pick};
 pub use connection::{Connection, ResponseBody, Sent};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
+pub use gauge::{Gauge, Seen};
 pub use health::{Health, HealthSettings, Hysteresis};
 pub use http1::{BodyError, Malformed, SendError, SendErrorKind, Upgraded};
 pub use http2::Upload;

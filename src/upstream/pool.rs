@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::Carrier;
 use super::http2::Shared;
-use super::{ConnectError, Connection, Endpoint, Load, Protocol, Upload, http1};
+use super::{ConnectError, Connection, Endpoint, Gauge, Load, Protocol, Upload, http1};
 
 /// How long a connection waits for its next request.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ impl<B: Upload> Pools<B> {
 /// The idle connections to one endpoint, and how busy this thread keeps it.
 pub struct EndpointPool<B: Upload> {
     endpoint: Arc<Endpoint>,
-    in_flight: Cell<u32>,
+    gauge: Arc<Gauge>,
     idle: RefCell<VecDeque<Idle<B>>>,
     shared: RefCell<Vec<Rc<Shared<B>>>>,
     /// Held by whoever makes a connection that others may share.
@@ -92,8 +92,8 @@ struct Idle<B: Upload> {
 impl<B: Upload> EndpointPool<B> {
     fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
+            gauge: endpoint.gauge(),
             endpoint,
-            in_flight: Cell::new(0),
             idle: RefCell::default(),
             shared: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
@@ -165,12 +165,16 @@ impl<B: Upload> EndpointPool<B> {
 
     /// How much this thread asks of it at the moment.
     pub fn load(&self) -> Load {
-        Load { weight: self.endpoint.weight(), in_flight: self.in_flight.get() }
+        Load { weight: self.endpoint.weight(), in_flight: self.in_flight() }
+    }
+
+    fn in_flight(&self) -> u32 {
+        u32::try_from(self.gauge.read().in_flight).unwrap_or(u32::MAX)
     }
 
     /// Counts a request as under way there, until the lease is dropped.
     pub fn lease(self: &Rc<Self>) -> Lease<B> {
-        self.in_flight.set(self.in_flight.get() + 1);
+        self.gauge.began();
         Lease { pool: self.clone() }
     }
 
@@ -231,6 +235,12 @@ impl<B: Upload> Lease<B> {
         self.pool.take(now)
     }
 
+    /// An attempt is over: there is a response head, or there will be none through the endpoint's fault. Returns how
+    /// many of this thread's have failed in a row, this one included.
+    pub fn attempted(&self, has_failed: bool) -> u64 {
+        self.pool.gauge.attempted(has_failed)
+    }
+
     /// The response was read to its end: its connection waits for the next request.
     pub fn give_back(self, connection: Connection<B>, now: Instant) {
         self.pool.put(connection, now);
@@ -239,7 +249,7 @@ impl<B: Upload> Lease<B> {
 
 impl<B: Upload> Drop for Lease<B> {
     fn drop(&mut self) {
-        self.pool.in_flight.set(self.pool.in_flight.get().saturating_sub(1));
+        self.pool.gauge.ended();
     }
 }
 
@@ -251,7 +261,7 @@ impl<B: Upload> std::fmt::Debug for Pools<B> {
 
 impl<B: Upload> std::fmt::Debug for EndpointPool<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (endpoint, in_flight) = (self.endpoint.label(), self.in_flight.get());
+        let (endpoint, in_flight) = (self.endpoint.label(), self.in_flight());
         f.debug_struct("EndpointPool")
             .field("endpoint", endpoint)
             .field("in_flight", &in_flight)

@@ -15,7 +15,7 @@ use crate::upstream::{EndpointTls, Health, Reach, TlsOptions};
 pub(super) fn lead_to(gate: &Gate, url: &str, reach: &Reach) {
     gate.publish(|service| {
         let endpoint = Arc::new(endpoint(900, url.parse().unwrap(), reach));
-        service.groups[Blue] = Group::new(None, vec![Member { endpoint, health: Health::Healthy }]);
+        service.groups[Blue] = Group::new(None, vec![Member::new(endpoint, Health::Healthy)]);
     });
 }
 
@@ -88,7 +88,7 @@ fn an_endpoint_by_tls_answers_through_the_proxy_and_one_that_proves_nothing_does
     gate.publish(|service| {
         let reach = Reach { tls: Some(Arc::new(tls)), ..Reach::default() };
         let endpoint = Arc::new(endpoint(901, url.parse().unwrap(), &reach));
-        service.groups[Blue] = Group::new(None, vec![Member { endpoint, health: Health::Healthy }]);
+        service.groups[Blue] = Group::new(None, vec![Member::new(endpoint, Health::Healthy)]);
     });
     assert_eq!(gate.get("/", "").status, 502);
 }

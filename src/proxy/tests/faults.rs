@@ -236,7 +236,7 @@ fn a_request_that_comes_back_goes_round_no_further() {
         first.publish(|service| {
             let url = format!("http://{address}").parse().unwrap();
             let endpoint = Arc::new(endpoint(u32::from(address.port()), url, &Reach::default()));
-            service.groups[Blue] = Group::new(None, vec![Member { endpoint, health: Healthy }]);
+            service.groups[Blue] = Group::new(None, vec![Member::new(endpoint, Healthy)]);
         });
         let got = first.get("/", "cdn-loop: other; v=1\r\n");
         assert_eq!((got.status, got.has("cdn-loop")), (508, false));

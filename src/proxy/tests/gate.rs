@@ -124,7 +124,7 @@ impl Builder {
                 .map(|(index, (address, health))| {
                     let id = index as u32 * 2 + u32::from(variant == Variant::Green);
                     let url = format!("http://{address}").parse().unwrap();
-                    Member { endpoint: Arc::new(endpoint(id, url, &Reach::default())), health }
+                    Member::new(Arc::new(endpoint(id, url, &Reach::default())), health)
                 })
                 .collect();
             Group::new(None, members)
@@ -209,7 +209,7 @@ pub fn endpoint(id: u32, url: EndpointUrl, reach: &Reach) -> Endpoint {
 fn other(service: &Service, slot: u32, host: &str, address: SocketAddr) -> Service {
     let url = format!("http://{address}").parse().unwrap();
     let endpoint = endpoint(1000 + slot, url, &Reach::default());
-    let member = Member { endpoint: Arc::new(endpoint), health: Health::Healthy };
+    let member = Member::new(Arc::new(endpoint), Health::Healthy);
     let mut settings = ServiceSettings::clone(&service.settings);
     settings.name = host.into();
     settings.routes = vec![Route { host: host.parse().unwrap(), path: PathPrefix::root() }];

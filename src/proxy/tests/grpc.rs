@@ -449,7 +449,7 @@ fn a_kill_ends_open_calls_at_the_endpoint_too() {
     gate.publish(|service| {
         let reach = Reach { protocol: Protocol::Http2, ..Reach::default() };
         let endpoint = Arc::new(endpoint(900, format!("http://{address}").parse().unwrap(), &reach));
-        service.groups[Green] = Group::new(None, vec![Member { endpoint, health: Health::Healthy }]);
+        service.groups[Green] = Group::new(None, vec![Member::new(endpoint, Health::Healthy)]);
     });
     story(async {
         let mut caller = caller(&gate).await;
