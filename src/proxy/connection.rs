@@ -25,6 +25,7 @@ use super::opening::{Opened, open, too_slow};
 use super::tunnel::Landing;
 use super::worker::Worker;
 use crate::clock;
+use crate::telemetry::Limit;
 
 /// hyper's buffers per HTTP/1 connection; also how much of a response may wait for a slow client.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -137,19 +138,26 @@ async fn serve_http1(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
                 connection.into_parts().io.into_inner().wire().say(b"");
             }
         }
-        End::Served(Err(error)) => count_refusal(&client, &error),
+        End::Served(Err(error)) => {
+            count_refusal(&client, &error, || connection.into_parts().read_buf.len());
+        }
         End::Missed(Deadline::Head) => {
+            client.missed(Deadline::Head);
             let mut socket = connection.into_parts().io.into_inner();
             too_slow(&client.worker, socket.wire());
         }
-        End::Missed(Deadline::Idle | Deadline::Blocked) | End::Cut => {}
+        End::Missed(deadline @ (Deadline::Idle | Deadline::Blocked)) => client.missed(deadline),
+        End::Cut => {}
     }
 }
 
-/// hyper answers what it cannot parse by itself.
-fn count_refusal(client: &Client, error: &hyper::Error) {
+/// hyper answers what it cannot parse by itself. It does not say what was too large about a head, but has read so much
+/// of it.
+fn count_refusal(client: &Client, error: &hyper::Error, bytes_read: impl FnOnce() -> usize) {
     if error.is_parse_too_large() {
         client.worker.tally.unrouted(431);
+        let is_long = bytes_read() >= client.live.limits.head_bytes_max;
+        client.worker.tally.limit_hit(if is_long { Limit::Head } else { Limit::Fields });
     } else if error.is_parse() {
         client.worker.tally.unrouted(400);
     }
@@ -176,7 +184,7 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         })
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
-    drive(&client, true, timer, |cx, says_goodbye| {
+    let end = drive(&client, true, timer, |cx, says_goodbye| {
         let mut connection = Pin::new(&mut connection);
         if says_goodbye {
             connection.as_mut().graceful_shutdown();
@@ -184,6 +192,9 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         connection.poll(cx)
     })
     .await;
+    if let End::Missed(deadline) = end {
+        client.missed(deadline);
+    }
 }
 
 /// Polls a connection under its deadlines. `connection` is told once when the worker drains, and HTTP/2 also when

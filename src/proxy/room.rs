@@ -18,6 +18,9 @@ pub(super) struct Room {
     pub(super) clients: usize,
     /// To endpoints, busy and idle.
     pub(super) endpoints: usize,
+    /// Requests at once on all workers together, unless the configuration says: as many as there are descriptors.
+    /// HTTP/2 on both sides needs fewer of these than it has requests, and memory for each of them.
+    pub(super) in_flight: u32,
 }
 
 impl Room {
@@ -31,7 +34,8 @@ impl Room {
         let reserve = RESERVE.min(descriptors / 4);
         let each = (descriptors - reserve) / 2 / threads.max(1) as u64;
         let each = usize::try_from(each).unwrap_or(usize::MAX).max(1);
-        Self { clients: each, endpoints: each }
+        let in_flight = u32::try_from(descriptors).unwrap_or(u32::MAX).max(1);
+        Self { clients: each, endpoints: each, in_flight }
     }
 }
 
@@ -45,6 +49,7 @@ mod tests {
         fn check(descriptors: u64, threads: usize, expected: usize) {
             let room = Room::within(descriptors, threads);
             assert_eq!((room.clients, room.endpoints), (expected, expected), "{descriptors}/{threads}");
+            assert_eq!(u64::from(room.in_flight), descriptors.max(1));
         }
         check(1024, 1, 384);
         check(1024, 2, 192);
