@@ -195,7 +195,7 @@ pub(super) struct ClientLimitsFile {
     pub(super) uri: Option<Written<Bytes>>,
     /// Streams at once on an HTTP/2 connection, at most 10000. Default 100.
     pub(super) h2_streams: Option<Written<Count>>,
-    /// Client connections at once. Default: as many as half of the file descriptors allow.
+    /// Client connections at once. Default: as many as a good half of the file descriptors allow.
     pub(super) connections: Option<Written<Count>>,
     /// Client connections at once from one address, or one /64 of IPv6; trusted proxies apart. Default: unlimited.
     pub(super) connections_per_address: Option<Written<Count>>,

@@ -148,8 +148,7 @@ fn is_only_theirs(error: &io::Error) -> bool {
 }
 
 fn welcome(worker: &Rc<Worker>, number: usize, stream: TcpStream, peer: SocketAddr) {
-    let seat = if worker.has_room() { worker.lobby.guests.take(worker.connections_max()) } else { None };
-    let Some(seat) = seat else {
+    let Some(seat) = worker.lobby.guests.take(worker.connections_max()) else {
         // Closed by being dropped: cheaper than an answer, and it may not even have asked yet.
         worker.tally.shed();
         worker.tally.connection_refused(ConnectionRefusal::Full);

@@ -79,8 +79,8 @@ pub struct Proxy {
 
 impl Proxy {
     /// Listens on all addresses and starts the worker threads. How many connections they take follows from the
-    /// limit of file descriptors (`RLIMIT_NOFILE`) at this moment: three quarters of it, or all but 256, half for
-    /// clients and half for endpoints.
+    /// limit of file descriptors (`RLIMIT_NOFILE`) at this moment: three quarters of it, or all but 256, a
+    /// little more than half for clients and the rest for endpoints.
     pub fn start(settings: ProxySettings, shared: Shared) -> Result<Self, StartError> {
         let sockets = Sockets::bind(&settings, Vec::new())?;
         Self::start_on(sockets, settings, shared)

@@ -180,8 +180,9 @@ impl Worker {
     }
 
     /// How many clients may be connected, on all threads together.
-    pub(super) fn connections_max(&self) -> Option<u32> {
-        self.live.load().limits.connections_max
+    pub(super) fn connections_max(&self) -> usize {
+        let configured = self.live.load().limits.connections_max;
+        configured.map_or(self.room_for.clients, |most| self.room_for.clients.min(most as usize))
     }
 
     /// What TLS on this listener needs. `None` if rustls refuses it, although it took it when it was checked.
@@ -198,11 +199,6 @@ impl Worker {
         }
         acceptors[listener] = Some(Acceptor { settings: settings.clone(), config: config.clone() });
         Some(config)
-    }
-
-    /// Whether one more client may connect.
-    pub(super) fn has_room(&self) -> bool {
-        self.clients.len() < self.room_for.clients
     }
 
     /// The right to open one more connection to an endpoint. `None`: too many are busy.
