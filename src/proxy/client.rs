@@ -84,6 +84,8 @@ pub(super) enum Task {
 pub(super) enum Deadline {
     /// The head of the request that has begun.
     Head,
+    /// The next request, which has not even begun while a head would have had to be complete.
+    Doze,
     /// The next request.
     Idle,
     /// The client reads no more.
@@ -160,6 +162,8 @@ impl Client {
             (since + timeouts.head, Deadline::Head)
         } else if self.begun.get() == 0 {
             (since + timeouts.handshake, Deadline::Idle)
+        } else if !self.is_chatty.get() && timeouts.head < timeouts.keep_alive_idle {
+            (since + timeouts.head, Deadline::Doze)
         } else {
             (since + timeouts.keep_alive_idle, Deadline::Idle)
         })
@@ -171,11 +175,17 @@ impl Client {
             // It has been told to go, and did not.
             Deadline::Head if self.is_chatty.get() => return,
             Deadline::Head => Limit::HeadTime,
+            Deadline::Doze => return,
             Deadline::Idle if self.begun.get() == 0 => Limit::Handshake,
             Deadline::Idle => Limit::KeepAliveIdle,
             Deadline::Blocked => Limit::BodyIdle,
         };
         self.worker.tally.limit_hit(limit);
+    }
+
+    /// When it is hung up on if no further request begins.
+    pub(super) fn idle_until(&self) -> Instant {
+        self.since.get() + self.live.timeouts.keep_alive_idle
     }
 
     /// Whether the next byte begins a request.

@@ -3,7 +3,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::{Session, answer, gate, origin, request};
-use crate::telemetry::{CodeLabel, ServiceLimit, ServiceSlot, UpstreamError};
+use crate::telemetry::{CodeLabel, Limit, ServiceLimit, ServiceSlot, UpstreamError};
 use crate::traffic::Variant::Blue;
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -192,4 +192,41 @@ fn an_event_stream_has_a_time_of_its_own_and_nobody_is_charged_for_its_end() {
     assert_eq!((totals.failures, totals.late_failures), (0, 0));
     let hits = gate.tallies.limit_hits(ServiceSlot(0));
     assert_eq!((hits[ServiceLimit::Stream as usize], hits[ServiceLimit::Total as usize]), (1, 0));
+}
+
+#[test]
+fn a_connection_that_dozes_wakes_for_the_next_request_and_is_hung_up_on_in_the_end() {
+    #[allow(clippy::disallowed_methods, reason = "that nothing happens meanwhile is the point")]
+    fn pause() {
+        std::thread::sleep(2 * SHORT);
+    }
+    let blue = answer("blue");
+    let gate = gate(&blue, &blue)
+        .with(|gate| {
+            gate.live.timeouts.head = SHORT;
+            gate.live.timeouts.keep_alive_idle = 10 * SHORT;
+        })
+        .start();
+    let mut session = Session::open(gate.address());
+    for _ in 0..3 {
+        assert_eq!(session.ask(request("GET", "/", "")).status, 200);
+        pause();
+    }
+    // Awake it is as strict as before.
+    session.send("GET / HTTP/1.1\r\nhost: sh");
+    pause();
+    assert_eq!(session.read(false).unwrap().status, 408);
+
+    // Another has begun together with the one before it, and never goes on.
+    let mut session = Session::open(gate.address());
+    session.send(request("GET", "/", "") + "GET / HT");
+    assert_eq!(session.read(false).unwrap().status, 200);
+    assert_eq!(session.read(false).unwrap().status, 408);
+    assert!(session.is_closed());
+    assert_eq!(gate.tallies.process().hits(Limit::HeadTime), 2);
+
+    let mut session = Session::open(gate.address());
+    assert_eq!(session.ask(request("GET", "/", "")).status, 200);
+    assert!(session.is_closed());
+    assert_eq!(gate.tallies.process().hits(Limit::KeepAliveIdle), 1);
 }
