@@ -31,6 +31,8 @@ const SLOW_WRITERS: usize = 2_000;
 const STREAMS: u32 = 3_000;
 const FLOOD: usize = 64 << 20;
 const BIG: u64 = 64 << 20;
+/// Later than `timeouts.head`, when an idle connection gives its buffers away.
+const ASLEEP_AFTER: Duration = Duration::from_secs(5);
 /// Whoever takes nothing for so long takes nothing more.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -252,7 +254,7 @@ fn per_connection(growth: u64, count: usize) -> f64 {
 async fn ten_thousand_idle_connections_in_the_clear() {
     let _alone = ONE.lock().await;
     let app = App::start();
-    let gate = gate(&app, "timeouts: {keep_alive_idle: 10m}", "").await;
+    let gate = gate(&app, "timeouts: {head: 2s, keep_alive_idle: 10m}", "").await;
     let (others, spent) = (Others::begin(gate.address()), Spent::since_now(&gate));
     let mut idle = Vec::with_capacity(IDLE);
     for number in 0..IDLE {
@@ -262,7 +264,10 @@ async fn ten_thousand_idle_connections_in_the_clear() {
         idle.push(wire);
     }
     let growth = spent.growth();
-    println!("{IDLE} idle connections: {:.1} KiB each; {}", per_connection(growth, IDLE), spent.told());
+    println!("{IDLE} connections in use: {:.1} KiB each; {}", per_connection(growth, IDLE), spent.told());
+    tokio::time::sleep(ASLEEP_AFTER).await;
+    let asleep = per_connection(spent.growth(), IDLE);
+    println!("{IDLE} idle connections: {asleep:.1} KiB each; {}", spent.told());
     assert_eq!(gate.metrics().await.count("tidegate_connections_open", &[]), IDLE as u64 + 4);
     // They are still there, and still served.
     for wire in idle.iter_mut().step_by(100) {
@@ -287,7 +292,7 @@ async fn ten_thousand_idle_connections_by_tls() {
         path("shop.pem").display(),
         path("shop.key").display()
     );
-    let gate = gate(&app, &format!("{listen}\ntimeouts: {{keep_alive_idle: 10m}}"), "").await;
+    let gate = gate(&app, &format!("{listen}\ntimeouts: {{head: 2s, keep_alive_idle: 10m}}"), "").await;
     let secure = second_address(&gate);
     let mut roots = RootCertStore::empty();
     roots.add(own.cert.der().clone()).unwrap();
@@ -314,10 +319,13 @@ async fn ten_thousand_idle_connections_by_tls() {
     }
     let growth = spent.growth();
     println!(
-        "{IDLE} idle connections by TLS: {:.1} KiB each; {}",
+        "{IDLE} connections in use by TLS: {:.1} KiB each; {}",
         per_connection(growth, IDLE),
         spent.told()
     );
+    tokio::time::sleep(ASLEEP_AFTER).await;
+    let asleep = per_connection(spent.growth(), IDLE);
+    println!("{IDLE} idle connections by TLS: {asleep:.1} KiB each; {}", spent.told());
     for wire in idle.iter_mut().step_by(100) {
         assert_eq!(wire.ask(&get("/", &[])).await.unwrap().status(), 200);
     }
