@@ -359,7 +359,7 @@ async fn a_thousand_slow_readers_of_a_big_body() {
     println!(
         "{SLOW_READERS} readers that took {} KiB of {} GiB: {:.1} KiB each; {}",
         read / 1024,
-        BIG * SLOW_READERS as u64 >> 30,
+        (BIG * SLOW_READERS as u64) >> 30,
         per_connection(most, SLOW_READERS),
         spent.told()
     );
