@@ -307,6 +307,18 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
     check_with_blue("path: shop", "path = shop line 4: the path does not begin with /");
     check_with_blue("stable: red", "stable = red line 4: is none of blue, green");
     check_with_blue(
+        "timeouts: {first_byte: 60s, total: 30s}",
+        "timeouts.total = 30s line 4: all is over after 30s, but the first byte may take 1m; lower first_byte or raise total",
+    );
+    check_with_blue(
+        "timeouts: {first_byte: 2s, stream: 1s}",
+        "timeouts.stream = 1s line 4: all is over after 1s, but the first byte may take 2s; lower first_byte or raise stream",
+    );
+    check_with_blue(
+        "timeouts: {total: 0s}",
+        "timeouts.total = 0s line 4: no time at all; write at least 1ms, or leave it out for no limit",
+    );
+    check_with_blue(
         "split: {by: user}",
         "split.by = user line 4: where does the user's key stand? Add user: [header:NAME], cookie:NAME, \
          query:NAME or client_addr",
@@ -557,6 +569,20 @@ fn what_is_wrong_with_a_listener_is_told_before_anybody_is_served() {
     check("proxy_protocol: {from: [10.1.0.0/8]}", &["did you mean 10.0.0.0/8"]);
     let text = format!("{MINIMAL}\nlimits: {{connections: 5, connections_per_address: 6}}");
     assert!(problem(&text).contains("limits.connections_per_address = 6"));
+    let text = "limits: {in_flight: 5}\nservices: {shop: {blue: http://a:1, limits: {in_flight: 6}}}";
+    assert_eq!(
+        problem(text),
+        "services.shop.limits.in_flight = 6 line 2: one service cannot have more than all together (5); lower it, or leave \
+         it out"
+    );
+    let text = "services: {shop: {blue: http://a:1, timeouts: {total: 30s}, limits: {in_flight: 6}}}";
+    let config = parse(text).unwrap();
+    let settings = &config.control.services[0].settings;
+    assert_eq!(settings.timeouts.first_byte, Duration::from_secs(30), "not longer than all of it");
+    assert_eq!(settings.timeouts.total, Some(Duration::from_secs(30)));
+    assert_eq!((settings.limits.in_flight_max, settings.timeouts.stream), (Some(6), None));
+    let text = format!("{MINIMAL}\nlimits: {{h2_streams: 10001}}");
+    assert!(problem(&text).contains("limits.h2_streams = 10001"));
 
     fs::set_permissions(folder.path().join("a.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let text = format!("listen: [{{address: :443, {pair}}}]\nservices: {{shop: {{blue: http://a:1}}}}");

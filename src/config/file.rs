@@ -193,14 +193,17 @@ pub(super) struct ClientLimitsFile {
     pub(super) fields: Option<Written<Count>>,
     /// A request's path and query. Default 8KiB.
     pub(super) uri: Option<Written<Bytes>>,
-    /// Streams at once on an HTTP/2 connection. Default 100.
+    /// Streams at once on an HTTP/2 connection, at most 10000. Default 100.
     pub(super) h2_streams: Option<Written<Count>>,
-    /// Client connections at once. Default: as many as half of the file descriptors allow.
+    /// Client connections at once. Default: as many as a good half of the file descriptors allow.
     pub(super) connections: Option<Written<Count>>,
     /// Client connections at once from one address, or one /64 of IPv6; trusted proxies apart. Default: unlimited.
     pub(super) connections_per_address: Option<Written<Count>>,
     /// Requests on one connection, then it is ended in good order. Default: unlimited.
     pub(super) requests_per_connection: Option<Written<Count>>,
+    /// Requests at once in all, streams of HTTP/2 and tunnels among them; others get 503. Default: as many as there are
+    /// file descriptors.
+    pub(super) in_flight: Option<Written<Count>>,
 }
 
 /// A service: one application behind the proxy, in two variants.
@@ -358,12 +361,17 @@ pub(super) struct TellFile {
 pub(super) struct TimeoutsFile {
     /// For a connection to be accepted. Default 2s.
     pub(super) connect: Option<Written<Duration>>,
-    /// From the request's head written to the response's head read. Default 60s.
+    /// From the request's head written to the response's head read. Default 60s, or total if that is less.
     pub(super) first_byte: Option<Written<Duration>>,
     /// Between two pieces of a body, either way. Default 60s.
     pub(super) body_idle: Option<Written<Duration>>,
     /// While nothing moves through a tunnel, such as a WebSocket, either way. Default 1h.
     pub(super) tunnel_idle: Option<Written<Duration>>,
+    /// From a request's head read to the last byte of its response; not less than first_byte. Not for tunnels, event streams and
+    /// gRPC. Default: unlimited.
+    pub(super) total: Option<Written<Duration>>,
+    /// The same for tunnels, event streams and gRPC calls. Default: unlimited.
+    pub(super) stream: Option<Written<Duration>>,
 }
 
 /// Bounds on requests.
@@ -372,4 +380,6 @@ pub(super) struct TimeoutsFile {
 pub(super) struct LimitsFile {
     /// The largest request body. Default: unlimited.
     pub(super) body: Option<Written<Bytes>>,
+    /// Requests at once, to both variants together; others get 503, which no variant is charged with. Default: unlimited.
+    pub(super) in_flight: Option<Written<Count>>,
 }

@@ -89,7 +89,7 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
     let state = process::state(&mut findings, &file, base, flags);
     let cookie = process::cookie(&mut findings, file.cookie.take(), base);
     let (hooks, known) = outside::read(&mut findings, &mut file, base);
-    let services = services(&mut findings, file, base, &known);
+    let services = services(&mut findings, file, base, &known, proxy.live.limits.in_flight_max);
     let Findings { mut problems, mut warnings } = findings;
     problems.sort_by_key(|problem| problem.line);
     warnings.sort_by_key(|warning| warning.line);
@@ -112,7 +112,13 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(ConfigFile).to_value()
 }
 
-fn services(findings: &mut Findings, file: ConfigFile, base: &Path, known: &Known) -> Vec<Built> {
+fn services(
+    findings: &mut Findings,
+    file: ConfigFile,
+    base: &Path,
+    known: &Known,
+    in_flight_max: Option<u32>,
+) -> Vec<Built> {
     let mut built: Vec<Built> = Vec::new();
     let entries = file.services.map(|services| services.0).unwrap_or_default();
     if entries.is_empty() {
@@ -120,7 +126,7 @@ fn services(findings: &mut Findings, file: ConfigFile, base: &Path, known: &Know
         findings.wrong_at("services", None, 1, why);
     }
     for (name, service) in entries {
-        built.push(service::build(findings, &name, service.unwrap_or_default(), base, known));
+        built.push(service::build(findings, &name, service.unwrap_or_default(), base, known, in_flight_max));
     }
     built.sort_by(|a, b| a.service.settings.name.cmp(&b.service.settings.name));
     let routes = built.iter().map(|built| built.service.settings.routes.as_slice());

@@ -34,6 +34,8 @@ const HEAD_BYTES: RangeInclusive<u64> = 8 << 10..=16 << 20;
 const URI_BYTES: RangeInclusive<u64> = 256..=65_534;
 /// The most fields that an `http::HeaderMap` holds.
 const FIELDS_MAX: u32 = 32_768;
+/// Each may keep a request and a part of its body in memory.
+const H2_STREAMS_MAX: u32 = 10_000;
 const COOKIE_KEY_BYTES_MIN: usize = 32;
 
 pub(super) fn proxy(
@@ -234,6 +236,11 @@ fn client_limits(findings: &mut Findings, file: &ClientLimitsFile) -> ClientLimi
         findings.wrong("limits.fields", written, format!("no request is read with more than {FIELDS_MAX}"));
     }
     let streams = Count(default.h2_streams_max);
+    let h2_streams = findings.read_or("limits", "h2_streams", file.h2_streams.as_ref(), streams).0;
+    if let Some(written) = file.h2_streams.as_ref().filter(|_| h2_streams > H2_STREAMS_MAX) {
+        let why = format!("more than {H2_STREAMS_MAX} are a flood; clients open another connection");
+        findings.wrong("limits.h2_streams", written, why);
+    }
     let count = |findings: &mut Findings, key: &str, written: &Option<Written<Count>>| {
         let Count(count) = findings.read(&below("limits", key), written.as_ref()?)?;
         Some(count)
@@ -253,7 +260,7 @@ fn client_limits(findings: &mut Findings, file: &ClientLimitsFile) -> ClientLimi
         head_bytes_max: usize::try_from(head).unwrap_or(usize::MAX),
         fields_max: fields as usize,
         uri_bytes_max: usize::try_from(uri).unwrap_or(usize::MAX),
-        h2_streams_max: findings.read_or("limits", "h2_streams", file.h2_streams.as_ref(), streams).0,
+        h2_streams_max: h2_streams,
         connections_max,
         connections_per_address_max,
         requests_per_connection_max: count(
@@ -261,6 +268,7 @@ fn client_limits(findings: &mut Findings, file: &ClientLimitsFile) -> ClientLimi
             "requests_per_connection",
             &file.requests_per_connection,
         ),
+        in_flight_max: count(findings, "in_flight", &file.in_flight),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
 use super::endpoint_tls::reach;
 use super::file::{
-    EndpointFile, HealthFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile, TimeoutsFile,
-    VariantFile, VariantLong,
+    EndpointFile, HealthFile, LimitsFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile,
+    TimeoutsFile, VariantFile, VariantLong,
 };
 use super::plan::{Draft, Known, Name, Reader, Usual, draft, layered, scheduled, schedules, slo, unknown};
 use super::planner::{DEFAULT_SCHEDULE, ServicePlans};
@@ -45,6 +46,7 @@ pub(super) fn build(
     mut file: ServiceFile,
     base: &Path,
     known: &Known,
+    in_flight_max: Option<u32>,
 ) -> Built {
     let at = format!("services.{}", name.text);
     check_name(findings, &at, name);
@@ -83,13 +85,7 @@ pub(super) fn build(
             .and_then(|tester| tester_override(findings, &below(&at, "override"), &tester, base)),
         tell: tell(findings, &below(&at, "tell"), file.tell.unwrap_or_default()),
         timeouts: timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default()),
-        limits: Limits {
-            body_bytes_max: file
-                .limits
-                .and_then(|limits| limits.body)
-                .and_then(|body| findings.read(&below(&at, "limits.body"), &body))
-                .map(|Bytes(bytes)| bytes),
-        },
+        limits: limits(findings, &below(&at, "limits"), &file.limits.unwrap_or_default(), in_flight_max),
         upgrades: upgrades(findings, &below(&at, "upgrades"), file.upgrades),
     };
     let version = PerVariant::from_fn(|variant| variants[variant].version.clone());
@@ -416,11 +412,50 @@ fn tell(findings: &mut Findings, at: &str, file: TellFile) -> Tell {
 
 fn timeouts(findings: &mut Findings, at: &str, file: &TimeoutsFile) -> Timeouts {
     let default = Timeouts::default();
+    let whole = |findings: &mut Findings, key: &str, written: &Option<Written<Duration>>| {
+        findings.read::<Duration>(&below(at, key), written.as_ref()?)
+    };
+    let (total, stream) = (whole(findings, "total", &file.total), whole(findings, "stream", &file.stream));
+    let usual = default.first_byte.min(total.unwrap_or(default.first_byte));
+    let first_byte = some_time(findings, at, "first_byte", file.first_byte.as_ref(), usual);
+    for (key, whole, written) in [("total", total, &file.total), ("stream", stream, &file.stream)] {
+        let Some((written, whole)) = written.as_ref().zip(whole) else { continue };
+        if whole.is_zero() {
+            let why = "no time at all; write at least 1ms, or leave it out for no limit";
+            findings.wrong(&below(at, key), written, why);
+        } else if file.first_byte.is_some() && whole < first_byte {
+            let (whole, first_byte) = (show_duration(whole), show_duration(first_byte));
+            let why = format!(
+                "all is over after {whole}, but the first byte may take {first_byte}; lower first_byte or raise {key}"
+            );
+            findings.wrong(&below(at, key), written, why);
+        }
+    }
     Timeouts {
         connect: some_time(findings, at, "connect", file.connect.as_ref(), default.connect),
-        first_byte: some_time(findings, at, "first_byte", file.first_byte.as_ref(), default.first_byte),
+        first_byte,
         body_idle: some_time(findings, at, "body_idle", file.body_idle.as_ref(), default.body_idle),
         tunnel_idle: some_time(findings, at, "tunnel_idle", file.tunnel_idle.as_ref(), default.tunnel_idle),
+        total,
+        stream,
+    }
+}
+
+/// `in_flight_max`: what all services together may have.
+fn limits(findings: &mut Findings, at: &str, file: &LimitsFile, in_flight_max: Option<u32>) -> Limits {
+    let body = file.body.as_ref().and_then(|body| findings.read(&below(at, "body"), body));
+    let place = below(at, "in_flight");
+    let in_flight = file.in_flight.as_ref().and_then(|count| findings.read(&place, count));
+    if let (Some(all), Some(Count(count)), Some(written)) = (in_flight_max, in_flight, &file.in_flight)
+        && count > all
+    {
+        let why =
+            format!("one service cannot have more than all together ({all}); lower it, or leave it out");
+        findings.wrong(&place, written, why);
+    }
+    Limits {
+        body_bytes_max: body.map(|Bytes(bytes)| bytes),
+        in_flight_max: in_flight.map(|Count(count)| count),
     }
 }
 

@@ -24,7 +24,7 @@ use super::wire::Wire;
 use super::worker::Worker;
 use super::{ListenerSettings, LiveSettings};
 use crate::clock;
-use crate::telemetry::ConnectionRefusal;
+use crate::telemetry::{ConnectionRefusal, Limit};
 
 /// Until a request says which service it is for, a client that does not read its answer is given so long.
 const BODY_IDLE: Duration = Duration::from_secs(60);
@@ -84,6 +84,8 @@ pub(super) enum Task {
 pub(super) enum Deadline {
     /// The head of the request that has begun.
     Head,
+    /// The next request, which has not even begun while a head would have had to be complete.
+    Doze,
     /// The next request.
     Idle,
     /// The client reads no more.
@@ -160,9 +162,30 @@ impl Client {
             (since + timeouts.head, Deadline::Head)
         } else if self.begun.get() == 0 {
             (since + timeouts.handshake, Deadline::Idle)
+        } else if !self.is_chatty.get() && timeouts.head < timeouts.keep_alive_idle {
+            (since + timeouts.head, Deadline::Doze)
         } else {
             (since + timeouts.keep_alive_idle, Deadline::Idle)
         })
+    }
+
+    /// A deadline is over.
+    pub(super) fn missed(&self, deadline: Deadline) {
+        let limit = match deadline {
+            // It has been told to go, and did not.
+            Deadline::Head if self.is_chatty.get() => return,
+            Deadline::Head => Limit::HeadTime,
+            Deadline::Doze => return,
+            Deadline::Idle if self.begun.get() == 0 => Limit::Handshake,
+            Deadline::Idle => Limit::KeepAliveIdle,
+            Deadline::Blocked => Limit::BodyIdle,
+        };
+        self.worker.tally.limit_hit(limit);
+    }
+
+    /// When it is hung up on if no further request begins.
+    pub(super) fn idle_until(&self) -> Instant {
+        self.since.get() + self.live.timeouts.keep_alive_idle
     }
 
     /// Whether the next byte begins a request.
@@ -170,8 +193,9 @@ impl Client {
         self.open.get() == 0 && !self.has_begun.get() && !self.is_chatty.get()
     }
 
-    /// The client was told to go after an idle time: it may take as long as over a head.
+    /// The client is told to go after an idle time: it may take as long as over a head.
     pub(super) fn leaves(&self, now: Instant) {
+        self.missed(Deadline::Idle);
         self.has_begun.set(true);
         self.since.set(now);
     }
@@ -193,6 +217,13 @@ impl Client {
     pub(super) fn begin(self: &Rc<Self>, is_http1: bool) -> Turn {
         self.open.set(self.open.get() + 1);
         self.begun.set(self.begun.get().saturating_add(1));
+        let limits = &self.live.limits;
+        if limits.requests_per_connection_max == Some(self.begun.get()) {
+            self.worker.tally.limit_hit(Limit::RequestsPerConnection);
+        }
+        if !is_http1 && self.open.get() == limits.h2_streams_max {
+            self.worker.tally.limit_hit(Limit::H2Streams);
+        }
         self.has_begun.set(false);
         self.is_chatty.set(!is_http1);
         Turn(self.clone())

@@ -25,6 +25,7 @@ use super::opening::{Opened, open, too_slow};
 use super::tunnel::Landing;
 use super::worker::Worker;
 use crate::clock;
+use crate::telemetry::Limit;
 
 /// hyper's buffers per HTTP/1 connection; also how much of a response may wait for a slow client.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -103,7 +104,7 @@ enum End {
     Cut,
 }
 
-async fn serve_http1(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut Sleep>) {
+async fn serve_http1(client: Rc<Client>, socket: ClientSocket, mut timer: Pin<&mut Sleep>) {
     let limits = &client.live.limits;
     let mut builder = http1::Builder::new();
     builder
@@ -117,39 +118,73 @@ async fn serve_http1(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         builder.max_headers(limits.fields_max);
     }
     let landing = Rc::<Landing>::default();
-    let handler = {
-        let client = client.clone();
-        let landing = landing.clone();
-        service_fn(move |request| {
-            handle(client.clone(), client.attention.clone(), Some(landing.clone()), request)
-        })
-    };
-    let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
-    let end = drive(&client, false, timer, |cx, _| Pin::new(&mut connection).poll(cx)).await;
-    let tunnel = landing.take();
-    match end {
-        End::Served(Ok(())) => {
-            // hyper leaves the socket open after every request that named another protocol.
-            if let Some(tunnel) = tunnel {
-                let parts = connection.into_parts();
-                tunnel.run(parts.io.into_inner(), parts.read_buf).await;
-            } else if landing.was_asked() {
-                connection.into_parts().io.into_inner().wire().say(b"");
+    let mut socket = socket;
+    loop {
+        let handler = {
+            let client = client.clone();
+            let landing = landing.clone();
+            service_fn(move |request| {
+                handle(client.clone(), client.attention.clone(), Some(landing.clone()), request)
+            })
+        };
+        let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
+        let end = drive(&client, false, timer.as_mut(), |cx, _| Pin::new(&mut connection).poll(cx)).await;
+        let parts = match end {
+            End::Served(Err(error)) => {
+                return count_refusal(&client, &error, || connection.into_parts().read_buf.len());
             }
+            End::Cut => return,
+            End::Missed(deadline @ (Deadline::Idle | Deadline::Blocked)) => return client.missed(deadline),
+            End::Served(Ok(())) | End::Missed(Deadline::Head | Deadline::Doze) => connection.into_parts(),
+        };
+        socket = parts.io.into_inner();
+        if matches!(end, End::Served(_)) {
+            // hyper leaves the socket open after every request that named another protocol.
+            if let Some(tunnel) = landing.take() {
+                tunnel.run(socket, parts.read_buf).await;
+            } else if landing.was_asked() {
+                socket.wire().say(b"");
+            }
+            return;
         }
-        End::Served(Err(error)) => count_refusal(&client, &error),
-        End::Missed(Deadline::Head) => {
-            let mut socket = connection.into_parts().io.into_inner();
-            too_slow(&client.worker, socket.wire());
+        // What was read together with the request before has begun a head, too.
+        if matches!(end, End::Missed(Deadline::Head)) || !parts.read_buf.is_empty() {
+            client.missed(Deadline::Head);
+            return too_slow(&client.worker, socket.wire());
         }
-        End::Missed(Deadline::Idle | Deadline::Blocked) | End::Cut => {}
+        if !doze(&client, &mut socket, timer.as_mut()).await {
+            return;
+        }
     }
 }
 
-/// hyper answers what it cannot parse by itself.
-fn count_refusal(client: &Client, error: &hyper::Error) {
+/// Waits for the next request without hyper, whose buffers are most of what an idle connection takes. `false`: there
+/// is none.
+async fn doze(client: &Client, socket: &mut ClientSocket, mut timer: Pin<&mut Sleep>) -> bool {
+    timer.as_mut().reset(client.idle_until().into());
+    poll_fn(|cx| {
+        client.attention.listen(cx.waker());
+        if client.attention.is_ended() {
+            return Poll::Ready(false);
+        }
+        if socket.wire().stream().poll_read_ready(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        timer.as_mut().poll(cx).map(|()| {
+            client.missed(Deadline::Idle);
+            false
+        })
+    })
+    .await
+}
+
+/// hyper answers what it cannot parse by itself. It does not say what was too large about a head, but has read so much
+/// of it.
+fn count_refusal(client: &Client, error: &hyper::Error, bytes_read: impl FnOnce() -> usize) {
     if error.is_parse_too_large() {
         client.worker.tally.unrouted(431);
+        let is_long = bytes_read() >= client.live.limits.head_bytes_max;
+        client.worker.tally.limit_hit(if is_long { Limit::Head } else { Limit::Fields });
     } else if error.is_parse() {
         client.worker.tally.unrouted(400);
     }
@@ -176,7 +211,7 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         })
     };
     let mut connection = builder.serve_connection(TokioIo::new(socket), handler);
-    drive(&client, true, timer, |cx, says_goodbye| {
+    let end = drive(&client, true, timer, |cx, says_goodbye| {
         let mut connection = Pin::new(&mut connection);
         if says_goodbye {
             connection.as_mut().graceful_shutdown();
@@ -184,6 +219,9 @@ async fn serve_http2(client: Rc<Client>, socket: ClientSocket, timer: Pin<&mut S
         connection.poll(cx)
     })
     .await;
+    if let End::Missed(deadline) = end {
+        client.missed(deadline);
+    }
 }
 
 /// Polls a connection under its deadlines. `connection` is told once when the worker drains, and HTTP/2 also when

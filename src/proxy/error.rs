@@ -48,6 +48,10 @@ pub(super) enum Refusal {
     NoEndpoint,
     /// 503: the proxy itself has no descriptor or port left.
     Full,
+    /// 503: as many requests are under way as there may be, in all.
+    Crowded,
+    /// 503: the same for the service.
+    ServiceCrowded,
     /// 504.
     Late,
     /// 508: it has been here before (RFC 5842 §7.2).
@@ -80,7 +84,9 @@ impl Refusal {
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Protocol => StatusCode::NOT_IMPLEMENTED,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::NoEndpoint | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Full | Self::Crowded | Self::ServiceCrowded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
         }
@@ -103,6 +109,7 @@ impl Refusal {
             Self::BadGateway => "the service gave no valid answer\n",
             Self::NoEndpoint => "the service is not available at the moment\n",
             Self::Full => "too many connections at the moment\n",
+            Self::Crowded | Self::ServiceCrowded => "too many requests at the moment\n",
             Self::Late => "the service did not answer in time\n",
             Self::Loop => "an endpoint of this service leads back to this proxy\n",
         }
@@ -131,7 +138,9 @@ impl Refusal {
             Self::SlowBody | Self::Late => GrpcStatus::DEADLINE_EXCEEDED,
             Self::BodyTooLarge | Self::UriTooLong | Self::TooManyFields => GrpcStatus::RESOURCE_EXHAUSTED,
             Self::Misdirected => GrpcStatus::UNKNOWN,
-            Self::BadGateway | Self::NoEndpoint | Self::Full => GrpcStatus::UNAVAILABLE,
+            Self::BadGateway | Self::NoEndpoint | Self::Full | Self::Crowded | Self::ServiceCrowded => {
+                GrpcStatus::UNAVAILABLE
+            }
         })
     }
 
@@ -167,7 +176,7 @@ impl Refusal {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static(METHODS));
             }
-            Self::NoEndpoint | Self::Full => {
+            Self::NoEndpoint | Self::Full | Self::Crowded | Self::ServiceCrowded => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS.as_secs()));
             }
             _ => {}

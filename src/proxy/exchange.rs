@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+use super::crowd::Place;
 use super::grpc::GrpcStatus;
 use super::judged::{Judged, Word};
 use super::note::{Ending, Note};
 use super::worker::Worker;
 use crate::clock;
-use crate::telemetry::{Failure, MethodLabel, Outcome, ServiceTally, UpstreamError};
+use crate::telemetry::{Failure, MethodLabel, Outcome, ServiceLimit, ServiceTally, UpstreamError};
 use crate::traffic::{Assignment, Variant};
 
 /// What a client that went away before its answer is counted under, after nginx' custom.
@@ -86,6 +87,10 @@ pub(super) enum Lapse {
     Client,
     /// Nothing moved through the tunnel.
     Idle,
+    /// The request was not over in time, and the endpoint was the one to move.
+    Total,
+    /// The stream went on for as long as a stream may.
+    Stream,
     /// Its variant was killed, and the grace period is over.
     Cut,
 }
@@ -96,6 +101,10 @@ pub(super) struct Patience {
     pub(super) first_byte: Duration,
     pub(super) body_idle: Duration,
     pub(super) tunnel_idle: Duration,
+    /// For what has an end.
+    pub(super) total: Option<Duration>,
+    /// For what has none of its own: tunnels, event streams, gRPC.
+    pub(super) stream: Option<Duration>,
 }
 
 /// What is known about a request when its variant is.
@@ -150,6 +159,8 @@ pub(super) struct Exchange {
     pub(super) received: Cell<u64>,
     /// Whether it has become a tunnel.
     pub(super) tunnelled: Cell<bool>,
+    /// Whether its answer has no end of its own.
+    pub(super) is_endless: Cell<bool>,
     pub(super) note: Option<Box<Note>>,
     /// Only while the gates look at its service.
     pub(super) judged: Option<Judged>,
@@ -200,6 +211,7 @@ impl Exchange {
             bytes: Cell::new(0),
             received: Cell::new(0),
             tunnelled: Cell::new(false),
+            is_endless: Cell::new(false),
             note,
             judged,
             is_grpc,
@@ -359,35 +371,48 @@ impl Exchange {
             return;
         }
         let since = |from: Instant| now.saturating_duration_since(from);
-        let Patience { first_byte, body_idle, tunnel_idle } = self.patience;
-        let lapse = if self.cut_at.get().is_some_and(|at| at <= now) {
-            Some(Lapse::Cut)
-        } else if let Some(from) = self.uploading.get() {
-            // While the client still sends, the endpoint is not late.
-            (since(from) >= body_idle).then_some(Lapse::Client)
+        let Patience { first_byte, body_idle, tunnel_idle, .. } = self.patience;
+        let (lapse, limit) = if self.cut_at.get().is_some_and(|at| at <= now) {
+            (Lapse::Cut, None)
+        } else if let Some((lapse, limit)) = self.overruns(since(self.arrived)) {
+            (lapse, Some(limit))
         } else {
-            match self.waiting.get() {
-                Waiting::No => None,
-                Waiting::FirstByte(from) => {
-                    self.look_at_stall(since(from));
-                    (since(from) >= first_byte).then_some(Lapse::FirstByte)
+            let (waited, patience, lapse, limit) = match (self.uploading.get(), self.waiting.get()) {
+                // While the client still sends, the endpoint is not late.
+                (Some(from), _) | (None, Waiting::Client(from)) => {
+                    (since(from), body_idle, Lapse::Client, ServiceLimit::BodyIdle)
                 }
-                Waiting::Endpoint(from) => (since(from) >= body_idle).then_some(Lapse::Endpoint),
-                Waiting::Client(from) => (since(from) >= body_idle).then_some(Lapse::Client),
-                Waiting::Tunnel(from) => (since(from) >= tunnel_idle).then_some(Lapse::Idle),
+                (None, Waiting::No) => return,
+                (None, Waiting::FirstByte(from)) => {
+                    self.look_at_stall(since(from));
+                    (since(from), first_byte, Lapse::FirstByte, ServiceLimit::FirstByte)
+                }
+                (None, Waiting::Endpoint(from)) => {
+                    (since(from), body_idle, Lapse::Endpoint, ServiceLimit::BodyIdle)
+                }
+                (None, Waiting::Tunnel(from)) => {
+                    (since(from), tunnel_idle, Lapse::Idle, ServiceLimit::TunnelIdle)
+                }
+            };
+            if waited < patience {
+                return;
             }
+            (lapse, Some(limit))
         };
-        let Some(lapse) = lapse else { return };
-        if let (Lapse::FirstByte, Waiting::FirstByte(from), Some(judged)) =
+        if let (Lapse::FirstByte | Lapse::Total, Waiting::FirstByte(from), Some(judged)) =
             (lapse, self.waiting.get(), &self.judged)
         {
             judged.waited_in_vain(since(from));
         }
         self.lapse.set(Some(lapse));
+        if let Some(limit) = limit {
+            self.tally.limit_hit(limit);
+        }
         match lapse {
             Lapse::Cut => self.tally.cut(self.assigned.variant),
             Lapse::Endpoint => self.failed_late(UpstreamError::BodyTimeout),
-            Lapse::FirstByte | Lapse::Client | Lapse::Idle => {}
+            Lapse::Total if self.told.get().is_some() => self.failed_late(UpstreamError::TotalTimeout),
+            Lapse::FirstByte | Lapse::Client | Lapse::Idle | Lapse::Total | Lapse::Stream => {}
         }
         if self.told.get().is_some() {
             // Nobody may be polling the body: the client does not read. So its carrier ends.
@@ -395,6 +420,24 @@ impl Exchange {
         } else {
             self.attention.wake();
         }
+    }
+
+    /// What ends what has gone on for so long, if that is too long: whoever is waited for at that moment is to blame, and
+    /// nobody for a stream.
+    fn overruns(&self, age: Duration) -> Option<(Lapse, ServiceLimit)> {
+        if self.is_endless.get() || self.is_grpc {
+            return self
+                .patience
+                .stream
+                .is_some_and(|most| age >= most)
+                .then_some((Lapse::Stream, ServiceLimit::Stream));
+        }
+        if self.patience.total.is_none_or(|most| age < most) {
+            return None;
+        }
+        let is_clients_turn =
+            self.uploading.get().is_some() || matches!(self.waiting.get(), Waiting::Client(_));
+        Some((if is_clients_turn { Lapse::Client } else { Lapse::Total }, ServiceLimit::Total))
     }
 
     fn look_at_stall(&self, waited: Duration) {
@@ -410,13 +453,21 @@ pub(super) struct Ongoing {
     exchange: Rc<Exchange>,
     worker: Rc<Worker>,
     number: usize,
+    _places: Places,
+}
+
+/// A request's places among all requests, and among those to its service if they are limited.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) _of_all: Place,
+    pub(super) _of_service: Option<Place>,
 }
 
 impl Ongoing {
-    pub(super) fn new(exchange: Exchange, worker: &Rc<Worker>) -> Self {
+    pub(super) fn new(exchange: Exchange, worker: &Rc<Worker>, places: Places) -> Self {
         let exchange = Rc::new(exchange);
         let number = worker.exchanges.join(exchange.clone());
-        Self { exchange, worker: worker.clone(), number }
+        Self { exchange, worker: worker.clone(), number, _places: places }
     }
 
     pub(super) fn exchange(&self) -> &Rc<Exchange> {
@@ -459,7 +510,8 @@ impl Drop for Ongoing {
                 Some(Lapse::Cut) => Some("cut"),
                 Some(Lapse::Client) => Some("client_timeout"),
                 Some(Lapse::Idle) => Some("tunnel_idle"),
-                Some(Lapse::FirstByte | Lapse::Endpoint) | None => None,
+                Some(Lapse::Stream) => Some("stream_timeout"),
+                Some(Lapse::FirstByte | Lapse::Endpoint | Lapse::Total) | None => None,
             };
             let ending = Ending {
                 status: told.map(|told| told.code),
@@ -492,7 +544,13 @@ mod tests {
             generation: 1,
             method: MethodLabel::Post,
             arrived,
-            patience: Patience { first_byte: 4 * SECOND, body_idle: 6 * SECOND, tunnel_idle: 8 * SECOND },
+            patience: Patience {
+                first_byte: 4 * SECOND,
+                body_idle: 6 * SECOND,
+                tunnel_idle: 8 * SECOND,
+                total: Some(2000 * SECOND),
+                stream: Some(3000 * SECOND),
+            },
             attention: Rc::default(),
             note: None,
             judged: None,
@@ -521,6 +579,28 @@ mod tests {
         check(Waiting::Client, false, 6, Some(Lapse::Client));
         check(Waiting::Tunnel, false, 7, None);
         check(Waiting::Tunnel, false, 8, Some(Lapse::Idle));
+    }
+
+    #[test]
+    fn what_has_an_end_is_over_after_its_total_time_and_what_has_none_after_its_own() {
+        #[track_caller]
+        fn check(waiting: fn(Instant) -> Waiting, is_endless: bool, seconds: u32, expected: Option<Lapse>) {
+            let start = clock::now();
+            let exchange = exchange(start);
+            exchange.is_endless.set(is_endless);
+            let now = start + seconds * SECOND;
+            exchange.waiting.set(waiting(now - SECOND));
+            exchange.look_at_deadlines(now);
+            assert_eq!(exchange.lapse(), expected);
+        }
+        check(Waiting::Endpoint, false, 1999, None);
+        check(Waiting::Endpoint, false, 2000, Some(Lapse::Total));
+        check(Waiting::FirstByte, false, 2000, Some(Lapse::Total));
+        check(|_| Waiting::No, false, 2000, Some(Lapse::Total));
+        check(Waiting::Client, false, 2000, Some(Lapse::Client));
+        check(Waiting::Endpoint, true, 2999, None);
+        check(Waiting::Endpoint, true, 3000, Some(Lapse::Stream));
+        check(Waiting::Tunnel, true, 3000, Some(Lapse::Stream));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::retry::{Attempt, Attempts, Next, is_idempotent};
 use super::worker::{ServiceView, Worker};
 use crate::clock;
 use crate::routing::WhenUnhealthy;
-use crate::telemetry::UpstreamError;
+use crate::telemetry::{Limit, ServiceLimit, UpstreamError};
 use crate::traffic::{Role, Variant};
 use crate::upstream::{
     ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendError, SendErrorKind, Sent, pick,
@@ -64,6 +64,7 @@ pub(super) async fn forward(
             Err(Unconnected::Ours) => {
                 // Neither charged to the endpoint nor tried again: it would be no better there.
                 worker.tally.shed();
+                worker.tally.limit_hit(Limit::EndpointConnections);
                 return Err(Refusal::Full);
             }
             Err(Unconnected::Theirs(failed)) => error = failed,
@@ -209,7 +210,10 @@ async fn connect(
                 note.unconnected.set(note.unconnected.get().or(Some(error.word())));
             }
             Err(Unconnected::Theirs(match error {
-                ConnectError::TimedOut { .. } => UpstreamError::ConnectTimeout,
+                ConnectError::TimedOut { .. } => {
+                    exchange.tally.limit_hit(ServiceLimit::Connect);
+                    UpstreamError::ConnectTimeout
+                }
                 _ => UpstreamError::Connect,
             }))
         }
@@ -259,6 +263,10 @@ async fn send(
             Some(Lapse::Client) => Poll::Ready(Outcome::Refused(Refusal::SlowBody, None)),
             // Only a tunnel can be idle, and this is none yet.
             Some(Lapse::Cut | Lapse::Idle) => Poll::Ready(Outcome::Refused(Refusal::BadGateway, None)),
+            Some(Lapse::Stream) => Poll::Ready(Outcome::Refused(Refusal::Late, None)),
+            Some(Lapse::Total) => {
+                Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::TotalTimeout)))
+            }
             Some(Lapse::FirstByte | Lapse::Endpoint) => {
                 Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::FirstByteTimeout)))
             }
@@ -278,9 +286,10 @@ fn body_refusal(fault: Option<RequestBodyError>) -> Refusal {
 
 fn refusal_for(error: UpstreamError) -> Refusal {
     match error {
-        UpstreamError::ConnectTimeout | UpstreamError::FirstByteTimeout | UpstreamError::BodyTimeout => {
-            Refusal::Late
-        }
+        UpstreamError::ConnectTimeout
+        | UpstreamError::FirstByteTimeout
+        | UpstreamError::BodyTimeout
+        | UpstreamError::TotalTimeout => Refusal::Late,
         UpstreamError::NoHealthyEndpoint => Refusal::NoEndpoint,
         UpstreamError::Connect
         | UpstreamError::Reset

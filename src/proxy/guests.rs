@@ -42,8 +42,7 @@ impl Guests {
     }
 
     /// One more, unless there are `most` already.
-    pub(super) fn take(self: &Arc<Self>, most: Option<u32>) -> Option<Seat> {
-        let most = most.map_or(usize::MAX, |most| most as usize);
+    pub(super) fn take(self: &Arc<Self>, most: usize) -> Option<Seat> {
         let taken = self.all.fetch_add(1, Ordering::Relaxed);
         // From here on it is given back when it is dropped, also at once.
         let seat = Seat(self.clone());
@@ -102,11 +101,11 @@ mod tests {
     #[test]
     fn a_seat_is_free_again_when_it_is_left() {
         let guests = Guests::new();
-        let (first, second) = (guests.take(Some(2)), guests.take(Some(2)));
-        assert!(first.is_some() && second.is_some() && guests.take(Some(2)).is_none());
-        assert!(guests.take(None).is_some());
+        let (first, second) = (guests.take(2), guests.take(2));
+        assert!(first.is_some() && second.is_some() && guests.take(2).is_none());
+        assert!(guests.take(3).is_some());
         drop(first);
-        assert!(guests.take(Some(2)).is_some());
+        assert!(guests.take(2).is_some());
 
         let address = |text: &str| text.parse().unwrap();
         let one = guests.take_from(address("203.0.113.7"), 1);

@@ -21,7 +21,7 @@ use super::body::{AnswerBody, RequestBody, RequestBodyError};
 use super::client::{Client, Task, Turn, Unanswered};
 use super::cookies;
 use super::error::{Asked, Refusal};
-use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience};
+use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience, Places};
 use super::forward::{Answered, forward};
 use super::forwarded::Origin;
 use super::grpc;
@@ -36,6 +36,7 @@ use super::visitor::{Decision, Ignored, Means, address_hash, decide};
 use super::worker::ServiceView;
 use crate::clock;
 use crate::routing::Limits;
+use crate::telemetry::{Limit, ServiceLimit};
 use crate::traffic::{RatchetCookie, VisitorCookie};
 use crate::upstream::{Endpoint, Sent};
 
@@ -146,9 +147,16 @@ fn begin(
     let peer = Origin { addr: client.peer, is_https: client.secured.is_some() };
     let origin = Origin::of(peer, &head.headers, &client.live.trusted_proxies, client.is_trusted);
     check_listener(client, &target, origin)?;
+    let place = worker.enter().ok_or(Refusal::Crowded)?;
     worker.table(|table| {
         let service = table.route(target.host.as_ref(), &target.path).ok_or(Refusal::NoService)?;
         let view = worker.view(service);
+        // Before anybody is assigned: no variant is charged.
+        let Ok(place_of_service) = view.enter() else {
+            view.tally.limit_hit(ServiceLimit::InFlight);
+            return Err(Refusal::ServiceCrowded);
+        };
+        let places = Places { _of_all: place, _of_service: place_of_service };
         let keys = worker.keys.borrow();
         let means = Means { keys: &keys, random: &mut worker.random.borrow_mut(), now: worker.wall() };
         let decision = decide(service, &view.names, head, origin, means, |ignored| match ignored {
@@ -179,13 +187,15 @@ fn begin(
                 first_byte: timeouts.first_byte,
                 body_idle: timeouts.body_idle,
                 tunnel_idle: timeouts.tunnel_idle,
+                total: timeouts.total,
+                stream: timeouts.stream,
             },
             attention,
             note: Note::take(worker, head, request_id, origin.addr, Some(&service.settings.name)),
             judged,
             is_grpc: asked.is_grpc,
         });
-        let ongoing = Ongoing::new(exchange, worker);
+        let ongoing = Ongoing::new(exchange, worker, places);
         Ok((Passage { ongoing, fault: Rc::default(), decision, origin, upgrade: None }, view))
     })
 }
@@ -219,7 +229,18 @@ impl Passage {
 /// Counts and logs a request that reached no service.
 fn unrouted(client: &Client, head: &Parts, request_id: &HeaderValue, refusal: Refusal, arrived: Instant) {
     let status = refusal.status().as_u16();
-    client.worker.tally.unrouted(status);
+    let tally = &client.worker.tally;
+    tally.unrouted(status);
+    match refusal {
+        Refusal::Crowded => {
+            tally.shed();
+            tally.limit_hit(Limit::InFlight);
+        }
+        Refusal::ServiceCrowded => tally.shed(),
+        Refusal::TooManyFields => tally.limit_hit(Limit::Fields),
+        Refusal::UriTooLong => tally.limit_hit(Limit::Uri),
+        _ => {}
+    }
     if let Some(note) = Note::take(&client.worker, head, request_id, client.peer, None) {
         let duration = clock::now().saturating_duration_since(arrived);
         note.record(&client.worker, &Ending { status: Some(status), duration, ..Ending::default() });
@@ -249,6 +270,7 @@ fn pass_on(
     let upgrade = upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
     let is_endless = upgrade.is_some() || head.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
     let is_tunnel = upgrade.is_some();
+    exchange.is_endless.set(is_endless);
 
     let settings = &view.service.settings;
     let required = upgrade::required(&head, &settings.upgrades).filter(|_| version == Version::HTTP_11);
@@ -326,7 +348,11 @@ fn refuse(
     asked: Asked,
     turn: Turn,
 ) -> Response<AnswerBody> {
-    passage.ongoing.exchange().tell(refusal.status().as_u16(), None, false);
+    let exchange = passage.ongoing.exchange();
+    if refusal == Refusal::BodyTooLarge {
+        exchange.tally.limit_hit(ServiceLimit::Body);
+    }
+    exchange.tell(refusal.status().as_u16(), None, false);
     refusal.answer(request_id, asked, turn)
 }
 

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connection::{Accepted, serve};
 use super::worker::Worker;
 use crate::clock;
-use crate::telemetry::ConnectionRefusal;
+use crate::telemetry::{ConnectionRefusal, Limit};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -123,7 +123,10 @@ pub(super) async fn accept(
             None => break,
             Some(Ok((stream, peer))) => welcome(&worker, number, stream, peer),
             Some(Err(error)) if is_only_theirs(&error) => {}
-            Some(Err(_)) => tokio::time::sleep(PAUSE).await,
+            Some(Err(_)) => {
+                worker.tally.limit_hit(Limit::Descriptors);
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
     let Ok(listener) = listener.into_std() else { return };
@@ -145,11 +148,11 @@ fn is_only_theirs(error: &io::Error) -> bool {
 }
 
 fn welcome(worker: &Rc<Worker>, number: usize, stream: TcpStream, peer: SocketAddr) {
-    let seat = if worker.has_room() { worker.lobby.guests.take(worker.connections_max()) } else { None };
-    let Some(seat) = seat else {
+    let Some(seat) = worker.lobby.guests.take(worker.connections_max()) else {
         // Closed by being dropped: cheaper than an answer, and it may not even have asked yet.
         worker.tally.shed();
         worker.tally.connection_refused(ConnectionRefusal::Full);
+        worker.tally.limit_hit(Limit::Connections);
         return;
     };
     // Without it answers would only be slower.

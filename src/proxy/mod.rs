@@ -23,6 +23,7 @@ mod client;
 mod client_identity;
 mod connection;
 mod cookies;
+mod crowd;
 mod error;
 mod exchange;
 mod forward;

@@ -18,7 +18,7 @@ use super::proxy_header::{Beginning, begin};
 use super::wire::{Primed, Wire};
 use super::worker::Worker;
 use super::{LiveSettings, TlsSettings};
-use crate::telemetry::ConnectionRefusal as Refusal;
+use crate::telemetry::{ConnectionRefusal as Refusal, Limit};
 
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -89,9 +89,18 @@ pub(super) async fn open(
         }
         Err(Closed::Gone) => None,
         Err(Closed::Refused(why)) => {
-            worker.tally.connection_refused(why);
+            refuse(worker, why);
             None
         }
+    }
+}
+
+fn refuse(worker: &Worker, why: Refusal) {
+    worker.tally.connection_refused(why);
+    match why {
+        Refusal::Slow => worker.tally.limit_hit(Limit::Handshake),
+        Refusal::AddressFull => worker.tally.limit_hit(Limit::ConnectionsPerAddress),
+        Refusal::Full | Refusal::ProxyHeader | Refusal::Tls | Refusal::Plaintext | Refusal::Resets => {}
     }
 }
 
@@ -217,7 +226,7 @@ impl Opening<'_> {
                 }
             },
             () = self.timer.as_mut() => {
-                worker.tally.connection_refused(Refusal::Slow);
+                refuse(worker, Refusal::Slow);
                 return None;
             }
         };

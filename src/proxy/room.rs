@@ -11,13 +11,16 @@ const RESERVE: u64 = 256;
 /// What stands for no limit: what the kernel allows a process at most unless told otherwise (`fs.nr_open`).
 const UNLIMITED: u64 = 1 << 20;
 
-/// How many connections a worker may have open.
+/// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
-    /// From clients.
+    /// From clients, to all workers together: how many of them come to which worker is the kernel's choice.
     pub(super) clients: usize,
-    /// To endpoints, busy and idle.
+    /// To endpoints from each worker, busy and idle.
     pub(super) endpoints: usize,
+    /// Requests at once on all workers together, unless the configuration says: as many as there are descriptors.
+    /// HTTP/2 on both sides needs fewer of these than it has requests, and memory for each of them.
+    pub(super) in_flight: u32,
 }
 
 impl Room {
@@ -26,12 +29,15 @@ impl Room {
         Self::within(getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED), threads)
     }
 
-    /// Each of `threads` workers gets the same, and of that half for either side.
+    /// Clients get a little more than half: a tunnel takes one on either side, an idle client none of an endpoint.
     fn within(descriptors: u64, threads: usize) -> Self {
         let reserve = RESERVE.min(descriptors / 4);
-        let each = (descriptors - reserve) / 2 / threads.max(1) as u64;
-        let each = usize::try_from(each).unwrap_or(usize::MAX).max(1);
-        Self { clients: each, endpoints: each }
+        let left = descriptors - reserve;
+        let clients = left / 20 * 11 + left % 20 / 2;
+        let within = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).max(1);
+        let in_flight = u32::try_from(descriptors).unwrap_or(u32::MAX).max(1);
+        let endpoints = within((left - clients) / threads.max(1) as u64);
+        Self { clients: within(clients), endpoints, in_flight }
     }
 }
 
@@ -42,16 +48,17 @@ mod tests {
     #[test]
     fn connections_leave_descriptors_for_everything_else() {
         #[track_caller]
-        fn check(descriptors: u64, threads: usize, expected: usize) {
+        fn check(descriptors: u64, threads: usize, clients: usize, endpoints: usize) {
             let room = Room::within(descriptors, threads);
-            assert_eq!((room.clients, room.endpoints), (expected, expected), "{descriptors}/{threads}");
+            assert_eq!((room.clients, room.endpoints), (clients, endpoints), "{descriptors}/{threads}");
+            assert_eq!(u64::from(room.in_flight), descriptors.max(1));
         }
-        check(1024, 1, 384);
-        check(1024, 2, 192);
-        check(20_000, 4, 2468);
-        check(256, 2, 48);
-        check(8, 2, 1);
-        check(0, 2, 1);
-        check(UNLIMITED, 8, 65_520);
+        check(1024, 1, 422, 346);
+        check(1024, 2, 422, 173);
+        check(20_000, 4, 10_859, 2221);
+        check(256, 2, 105, 43);
+        check(8, 2, 3, 1);
+        check(0, 2, 1, 1);
+        check(UNLIMITED, 8, 576_576, 58_968);
     }
 }

@@ -79,8 +79,8 @@ pub struct Proxy {
 
 impl Proxy {
     /// Listens on all addresses and starts the worker threads. How many connections they take follows from the
-    /// limit of file descriptors (`RLIMIT_NOFILE`) at this moment: three quarters of it, or all but 256, half for
-    /// clients and half for endpoints.
+    /// limit of file descriptors (`RLIMIT_NOFILE`) at this moment: three quarters of it, or all but 256, a
+    /// little more than half for clients and the rest for endpoints.
     pub fn start(settings: ProxySettings, shared: Shared) -> Result<Self, StartError> {
         let sockets = Sockets::bind(&settings, Vec::new())?;
         Self::start_on(sockets, settings, shared)
@@ -103,7 +103,7 @@ impl Proxy {
         let addresses = sockets.addresses();
         let kept = sockets.try_clone().map_err(StartError::Share)?;
         let listeners = sockets.deal(count);
-        let lobby = Lobby::new();
+        let lobby = Lobby::new(count);
         let (phase, told) = watch::channel(Phase::Serving);
         let (count_down, alive) = watch::channel(count);
         let count_down = Arc::new(count_down);

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use super::Shared;
 use super::body::RequestBody;
 use super::cookies::CookieNames;
+use super::crowd::{Crowd, Place, Turnstile};
 use super::exchange::{Attention, Exchange};
 use super::guests::Guests;
 use super::headers;
@@ -53,7 +54,12 @@ pub(super) struct Worker {
     pub(super) passed: HeaderValue,
     /// What all threads share of those who come in.
     pub(super) lobby: Arc<Lobby>,
-    clients_max: usize,
+    room_for: Room,
+    turnstile: Rc<Turnstile>,
+    /// By slot; only of services that have such a limit.
+    turnstiles: RefCell<Vec<Option<Rc<Turnstile>>>>,
+    /// As of the last beat.
+    in_flight_max: Cell<u32>,
     acceptors: RefCell<Vec<Option<Acceptor>>>,
     newest_keys: Arc<ArcSwap<Keys>>,
     live: Arc<ArcSwap<LiveSettings>>,
@@ -65,16 +71,35 @@ pub(super) struct Worker {
     patience: Cell<Duration>,
 }
 
-/// What all threads share of those who come in: asked when one comes, never for a request.
+/// What all threads share of those who come in: asked when one comes, and hardly ever for a request.
 #[derive(Debug)]
 pub(super) struct Lobby {
     pub(super) guests: Arc<Guests>,
     pub(super) tickets: Tickets,
+    threads: usize,
+    crowd: Arc<Crowd>,
+    /// Of each service, by slot.
+    crowds: Mutex<Vec<Arc<Crowd>>>,
 }
 
 impl Lobby {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { guests: Guests::new(), tickets: Tickets::default() })
+    /// Of so many threads.
+    pub(super) fn new(threads: usize) -> Arc<Self> {
+        Arc::new(Self {
+            guests: Guests::new(),
+            tickets: Tickets::default(),
+            threads,
+            crowd: Arc::default(),
+            crowds: Mutex::default(),
+        })
+    }
+
+    fn crowd_of(&self, slot: usize) -> Arc<Crowd> {
+        let mut crowds = self.crowds.lock().unwrap_or_else(PoisonError::into_inner);
+        if crowds.len() <= slot {
+            crowds.resize_with(slot + 1, Arc::default);
+        }
+        crowds[slot].clone()
     }
 }
 
@@ -91,7 +116,23 @@ pub(super) struct ServiceView {
     pub(super) names: CookieNames,
     pub(super) tally: Rc<ServiceTally>,
     pub(super) pools: PerVariant<Vec<Rc<EndpointPool<RequestBody>>>>,
+    /// Where its requests are counted while they are under way, and how many there may be.
+    turnstile: Option<(Rc<Turnstile>, u32)>,
 }
+
+impl ServiceView {
+    /// A place for one more request; `Err` when all are taken, `Ok(None)` without a limit.
+    pub(super) fn enter(&self) -> Result<Option<Place>, Crowded> {
+        match &self.turnstile {
+            None => Ok(None),
+            Some((turnstile, most)) => turnstile.enter(*most).map(Some).ok_or(Crowded),
+        }
+    }
+}
+
+/// There are as many requests under way as there may be.
+#[derive(Debug)]
+pub(super) struct Crowded;
 
 impl Worker {
     pub(super) fn new(
@@ -117,8 +158,11 @@ impl Worker {
             clients: Registry::new(),
             is_draining: Cell::new(false),
             passed: headers::passed_by(process),
+            turnstile: Turnstile::new(lobby.crowd.clone(), lobby.threads),
+            turnstiles: RefCell::default(),
+            in_flight_max: Cell::new(room.in_flight),
             lobby,
-            clients_max: room.clients,
+            room_for: room,
             acceptors: RefCell::default(),
             live: shared.live,
             table: RefCell::new(Cache::new(shared.table)),
@@ -136,8 +180,9 @@ impl Worker {
     }
 
     /// How many clients may be connected, on all threads together.
-    pub(super) fn connections_max(&self) -> Option<u32> {
-        self.live.load().limits.connections_max
+    pub(super) fn connections_max(&self) -> usize {
+        let configured = self.live.load().limits.connections_max;
+        configured.map_or(self.room_for.clients, |most| self.room_for.clients.min(most as usize))
     }
 
     /// What TLS on this listener needs. `None` if rustls refuses it, although it took it when it was checked.
@@ -156,14 +201,24 @@ impl Worker {
         Some(config)
     }
 
-    /// Whether one more client may connect.
-    pub(super) fn has_room(&self) -> bool {
-        self.clients.len() < self.clients_max
-    }
-
     /// The right to open one more connection to an endpoint. `None`: too many are busy.
     pub(super) fn slot(&self) -> Option<Slot> {
         self.pools.slot()
+    }
+
+    /// A place for one more request. `None`: as many are under way as there may be.
+    pub(super) fn enter(&self) -> Option<Place> {
+        self.turnstile.enter(self.in_flight_max.get())
+    }
+
+    /// This thread's way into a service.
+    fn turnstile_of(&self, slot: usize) -> Rc<Turnstile> {
+        let mut turnstiles = self.turnstiles.borrow_mut();
+        if turnstiles.len() <= slot {
+            turnstiles.resize_with(slot + 1, || None);
+        }
+        let new = || Turnstile::new(self.lobby.crowd_of(slot), self.lobby.threads);
+        turnstiles[slot].get_or_insert_with(new).clone()
     }
 
     /// The wall clock, up to one beat old.
@@ -203,9 +258,12 @@ impl Worker {
             names: CookieNames::of(&service.settings.name),
             tally: self.tally.service(ServiceSlot(service.slot)),
             pools,
+            turnstile: service.settings.limits.in_flight_max.map(|most| (self.turnstile_of(index), most)),
         });
         let timeouts = &service.settings.timeouts;
-        self.be_patient_for(timeouts.first_byte.min(timeouts.body_idle).min(timeouts.tunnel_idle));
+        let deadlines = [timeouts.first_byte, timeouts.body_idle, timeouts.tunnel_idle];
+        let deadlines = deadlines.into_iter().chain(timeouts.total).chain(timeouts.stream);
+        deadlines.for_each(|deadline| self.be_patient_for(deadline));
         if views.len() <= index {
             views.resize_with(index + 1, || None);
         }
@@ -232,6 +290,9 @@ impl Worker {
             self.turn_to_new_table(now);
         }
         self.exchanges.each(|exchange| exchange.look_at_deadlines(now));
+        self.in_flight_max.set(self.live.load().limits.in_flight_max.unwrap_or(self.room_for.in_flight));
+        self.turnstile.rest();
+        self.turnstiles.borrow().iter().flatten().for_each(|turnstile| turnstile.rest());
         self.pools.sweep(now);
     }
 

@@ -204,6 +204,11 @@ pub struct Timeouts {
     pub body_idle: Duration,
     /// While nothing moves through a tunnel, either way; default 1 h.
     pub tunnel_idle: Duration,
+    /// From a request's head read to the last byte of its response, for what has an end: not for tunnels, event
+    /// streams and gRPC. At least `first_byte`; unlimited by default.
+    pub total: Option<Duration>,
+    /// The same for tunnels, event streams and gRPC; unlimited by default.
+    pub stream: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -214,6 +219,8 @@ impl Default for Timeouts {
             first_byte: minute,
             body_idle: minute,
             tunnel_idle: 60 * minute,
+            total: None,
+            stream: None,
         }
     }
 }
@@ -223,6 +230,8 @@ impl Default for Timeouts {
 pub struct Limits {
     /// The largest request body in bytes; unlimited by default.
     pub body_bytes_max: Option<u64>,
+    /// Requests at once, to both variants together; unlimited by default.
+    pub in_flight_max: Option<u32>,
 }
 
 #[cfg(test)]

@@ -144,6 +144,11 @@ pub const UNROUTED: Metric =
 /// no labels
 pub const SHED: Metric =
     counter("tidegate_shed_total", "Requests and connections turned away because there were too many.");
+/// `{limit}`, of a service's `{service, limit}`
+pub const LIMIT_HITS: Metric = counter(
+    "tidegate_limit_hits_total",
+    "How often a bound or a deadline was hit, by its key in the configuration.",
+);
 /// `{reason}`
 pub const COOKIES_IGNORED: Metric =
     counter("tidegate_cookies_ignored_total", "Cookies of our name that were not believed.");

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::histogram::HistogramSnapshot;
 use super::names::{self, Metric};
-use super::tally::{ConnectionRefusal, IGNORED_COOKIES, ServiceSlot, Tallies, VariantCounts};
+use super::tally::{
+    ConnectionRefusal, IGNORED_COOKIES, Limit, ServiceLimit, ServiceSlot, Tallies, VariantCounts,
+};
 use crate::traffic::{Cause, PerVariant, Reason, Role, Variant, Weight};
 
 /// The bounds of every histogram on the page in seconds, as written; each is an exact edge of ours.
@@ -191,6 +193,7 @@ struct Families {
     gate_evidence: Family,
     verdicts: Family,
     excess_failures: Family,
+    limit_hits: Family,
     process: Vec<Family>,
 }
 
@@ -221,6 +224,7 @@ impl Default for Families {
             gate_evidence: Family::new(names::GATE_EVIDENCE),
             verdicts: Family::new(names::VERDICTS),
             excess_failures: Family::new(names::EXCESS_FAILURES),
+            limit_hits: Family::new(names::LIMIT_HITS),
             process: Vec::new(),
         }
     }
@@ -238,6 +242,10 @@ impl Families {
         }
         for (variant, facts) in service.variants.iter() {
             self.described(&place(&service.name, variant), facts);
+        }
+        for (limit, count) in ServiceLimit::ALL.into_iter().zip(tallies.limit_hits(service.slot)) {
+            let limit = limit.as_str();
+            self.limit_hits.put_counted(format_args!("service=\"{name}\",limit=\"{limit}\""), count);
         }
         if let Some(counts) = tallies.merged(service.slot) {
             for (variant, counts) in counts.iter() {
@@ -333,6 +341,9 @@ impl Families {
         for why in ConnectionRefusal::ALL {
             refused.put(format_args!("reason=\"{}\"", why.as_str()), counts.refused(why));
         }
+        for limit in Limit::ALL {
+            self.limit_hits.put(format_args!("limit=\"{}\"", limit.as_str()), counts.hits(limit));
+        }
         let mut expiry = Family::new(names::CERTIFICATE_EXPIRY);
         for CertificateFacts { listener, name, expires } in &facts.certificates {
             let labels = format_args!("listener=\"{}\",name=\"{}\"", Escaped(listener), Escaped(name));
@@ -367,6 +378,7 @@ impl Families {
             self.gate_evidence,
             self.verdicts,
             self.excess_failures,
+            self.limit_hits,
         ];
         let bytes: usize = of_services.iter().map(|family| family.lines.len() + 256).sum();
         let mut page = String::with_capacity(bytes + 4096);
@@ -454,6 +466,8 @@ mod tests {
         shop.tunnelled(Variant::Green, 3, 4);
         shop.tunnel_closed(Variant::Green);
         worker.unrouted(404);
+        worker.limit_hit(Limit::Uri);
+        shop.limit_hit(ServiceLimit::FirstByte);
         worker.cookie_ignored(CookieError::Expired);
     }
 
@@ -488,6 +502,10 @@ mod tests {
         for line in [
             "# TYPE tidegate_requests_total counter",
             r#"tidegate_connections_refused_total{reason="tls"} 0"#,
+            "# TYPE tidegate_limit_hits_total counter",
+            r#"tidegate_limit_hits_total{limit="limits.uri"} 1"#,
+            r#"tidegate_limit_hits_total{limit="timeouts.head"} 0"#,
+            r#"tidegate_limit_hits_total{service="shop",limit="timeouts.first_byte"} 1"#,
             r#"tidegate_certificate_expiry_timestamp_seconds{listener="0.0.0.0:443",name="*.shop.example"} 1800000000"#,
             "# TYPE tidegate_upstream_ttfb_seconds histogram",
             r#"tidegate_requests_total{service="shop",variant="green",code="200",method="GET"} 100"#,

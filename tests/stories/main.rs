@@ -6,6 +6,7 @@ mod support;
 mod admin_bad_input;
 mod changes;
 mod cookie;
+mod descriptors;
 mod drain;
 mod kill;
 mod many_services;

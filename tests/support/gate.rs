@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -32,6 +33,7 @@ pub struct Plan {
     services: String,
     environment: Vec<(String, String)>,
     activated: Option<Arc<TcpListener>>,
+    descriptors: Option<u32>,
 }
 
 /// A plan for a gate with ports of its own choice, two threads and no service yet.
@@ -73,6 +75,12 @@ impl Plan {
     /// Gives the real program a socket that listens already, as a service manager does.
     pub fn activated(mut self, socket: TcpListener) -> Self {
         self.activated = Some(Arc::new(socket));
+        self
+    }
+
+    /// Gives the real program no more than so many file descriptors.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
         self
     }
 
@@ -176,7 +184,14 @@ impl Gate {
     fn begin_daemon(folder: Arc<TempDir>, plan: Plan, file: &Path) -> Result<Self, String> {
         let program = env!("CARGO_BIN_EXE_tidegate");
         let mut command = match &plan.activated {
-            None => Command::new(program),
+            None => match plan.descriptors {
+                None => Command::new(program),
+                Some(most) => {
+                    let mut shell = Command::new("/bin/sh");
+                    shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), program]);
+                    shell
+                }
+            },
             Some(socket) => {
                 // Only the process itself knows its number, and the sockets begin at the fourth descriptor.
                 let mut shell = Command::new("/bin/sh");
@@ -564,8 +579,22 @@ impl Remains {
 
 /// Sends a signal to a process, which may be gone already.
 pub fn send(pid: u32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
-    let _ = rustix::process::kill_process(pid, signal);
+    let _ = rustix::process::kill_process(process(pid), signal);
+}
+
+/// A process by its number.
+pub fn process(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap()
+}
+
+/// How much processor time the threads of a process have taken so far, as the scheduler knows it.
+pub fn cpu_time(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let nanos = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 /// Waits until a process that is not our child has ended.

@@ -69,7 +69,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
         user_keys: Vec::new(),
         success: None,
         drain: Duration::from_secs(30),
-        room: Room { clients: 1000, endpoints: 1000 },
+        room: Room { clients: 1000, endpoints: 1000, in_flight: 1000 },
         log: None,
         others: Vec::new(),
         endpoints: PerVariant { blue: healthy(blue), green: healthy(green) },

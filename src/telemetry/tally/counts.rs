@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::histogram::HistogramSnapshot;
 use super::labels::{CodeLabel, ConnectionRefusal, MethodLabel, UpstreamError};
+use super::limits::Limit;
 use crate::traffic::Reason;
 
 /// Everything counted for one variant of one service since the process started.
@@ -154,11 +155,18 @@ pub struct ProcessCounts {
     pub overrides_refused: u64,
     /// Client connections that we ended, in the order of [`ConnectionRefusal::ALL`].
     pub connections_refused: [u64; ConnectionRefusal::ALL.len()],
+    /// How often each bound and deadline was hit, in the order of [`Limit::ALL`].
+    pub limit_hits: [u64; Limit::ALL.len()],
 }
 
 impl ProcessCounts {
     /// How many client connections we ended for this reason.
     pub const fn refused(&self, why: ConnectionRefusal) -> u64 {
         self.connections_refused[why as usize]
+    }
+
+    /// How often this bound or deadline was hit.
+    pub const fn hits(&self, limit: Limit) -> u64 {
+        self.limit_hits[limit as usize]
     }
 }

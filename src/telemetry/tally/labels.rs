@@ -24,13 +24,15 @@ pub enum UpstreamError {
     Truncated,
     /// The response body stood still for too long.
     BodyTimeout,
+    /// The request was not over in time, and the endpoint was the one to move.
+    TotalTimeout,
     /// There was no healthy endpoint to ask.
     NoHealthyEndpoint,
 }
 
 impl UpstreamError {
     /// All of them, in the order of a request's life.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connect,
         Self::ConnectTimeout,
         Self::FirstByteTimeout,
@@ -38,6 +40,7 @@ impl UpstreamError {
         Self::Protocol,
         Self::Truncated,
         Self::BodyTimeout,
+        Self::TotalTimeout,
         Self::NoHealthyEndpoint,
     ];
 
@@ -51,6 +54,7 @@ impl UpstreamError {
             Self::Protocol => "protocol",
             Self::Truncated => "truncated",
             Self::BodyTimeout => "body_timeout",
+            Self::TotalTimeout => "total_timeout",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
         }
     }

@@ -17,6 +17,7 @@ mod codes;
 mod counts;
 mod flights;
 mod labels;
+mod limits;
 mod shard;
 mod visitors;
 
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub use counts::{ProcessCounts, Totals, TunnelCounts, VariantCounts};
 pub(super) use labels::IGNORED_COOKIES;
 pub use labels::{CodeLabel, ConnectionRefusal, Failure, MethodLabel, UpstreamError};
+pub use limits::{Limit, ServiceLimit};
 pub use shard::{Judged, Outcome, ServiceTally, Trialled};
 
 use tokio::sync::Notify;
@@ -137,8 +139,22 @@ impl Tallies {
             for (sum, count) in sum.connections_refused.iter_mut().zip(&lane.connections_refused) {
                 *sum += count.read();
             }
+            for (sum, count) in sum.limit_hits.iter_mut().zip(&lane.limit_hits) {
+                *sum += count.read();
+            }
             for (sum, count) in sum.cookies_ignored.iter_mut().zip(&lane.cookies_ignored) {
                 *sum += count.read();
+            }
+        }
+        sum
+    }
+
+    /// How often a service's bounds and deadlines were hit, in the order of [`ServiceLimit::ALL`].
+    pub fn limit_hits(&self, slot: ServiceSlot) -> [u64; ServiceLimit::ALL.len()] {
+        let mut sum = [0; ServiceLimit::ALL.len()];
+        for shard in self.shards(slot) {
+            for (sum, count) in sum.iter_mut().zip(shard.limit_hits()) {
+                *sum += count;
             }
         }
         sum
@@ -232,6 +248,11 @@ impl WorkerTally {
         self.lane.connections_refused[why as usize].increment();
     }
 
+    /// A bound or deadline was hit.
+    pub fn limit_hit(&self, limit: Limit) {
+        self.lane.limit_hits[limit as usize].increment();
+    }
+
     /// We answered a request that reached no service.
     pub fn unrouted(&self, code: u16) {
         self.lane.unrouted.record(CodeLabel::of(code));
@@ -265,6 +286,7 @@ struct Lane {
     cookies_ignored: [Counter; IGNORED_COOKIES.len()],
     overrides_refused: Counter,
     connections_refused: [Counter; ConnectionRefusal::ALL.len()],
+    limit_hits: [Counter; Limit::ALL.len()],
     shards: Shards,
 }
 

@@ -20,6 +20,7 @@ use super::codes::Codes;
 use super::counts::{Totals, TunnelCounts, VariantCounts};
 use super::flights::{Flights, OldestInFlight};
 use super::labels::{CodeLabel, Failure, MethodLabel, UpstreamError};
+use super::limits::ServiceLimit;
 use super::visitors::Visitors;
 use crate::clock::Timestamp;
 use crate::traffic::{PerVariant, Reason, Variant};
@@ -195,6 +196,11 @@ impl ServiceTally {
         self.shard.variants[variant].retried.increment();
     }
 
+    /// A bound or deadline of the service was hit.
+    pub fn limit_hit(&self, limit: ServiceLimit) {
+        self.shard.limit_hits[limit as usize].increment();
+    }
+
     /// So many responses came before the final one.
     pub fn informed(&self, variant: Variant, count: u32) {
         self.shard.variants[variant].informational.add(u64::from(count));
@@ -236,6 +242,13 @@ pub(super) struct ServiceShard {
     pub(super) oldest: OldestInFlight,
     pub(super) score: OnceLock<Box<Score>>,
     pub(super) memories: OnceLock<Box<PerVariant<Memory>>>,
+    limit_hits: [Counter; ServiceLimit::ALL.len()],
+}
+
+impl ServiceShard {
+    pub(super) fn limit_hits(&self) -> impl Iterator<Item = u64> + '_ {
+        self.limit_hits.iter().map(Counter::read)
+    }
 }
 
 /// One thread's counts for one variant.
