@@ -39,6 +39,7 @@ struct State {
 #[derive(Default)]
 struct Now {
     script: VecDeque<Vec<Act>>,
+    upgrades: Option<&'static str>,
     received: Vec<Received>,
     /// Requests whose part of the script is over.
     done: usize,
@@ -97,10 +98,10 @@ impl Endpoint {
         self.address.to_string()
     }
 
-    /// From now on this is what it does.
-    pub fn plays(&self, script: &[Vec<Act>]) {
-        self.state
-            .change(|now| *now = Now { script: script.to_vec().into(), open: now.open, ..Now::default() });
+    /// From now on this is what it does, and what it may be asked to speak.
+    pub fn plays(&self, script: &[Vec<Act>], upgrades: Option<&'static str>) {
+        let script = script.to_vec().into();
+        self.state.change(|now| *now = Now { script, upgrades, open: now.open, ..Now::default() });
     }
 
     /// Waits until it is done with so many requests.
@@ -175,7 +176,7 @@ impl Connection {
             }
         };
         received.bytes = self.input.drain(..end).collect();
-        let (target, framing) = match read_head(&received.bytes) {
+        let (target, framing) = match read_head(&received.bytes, self.state.now().upgrades) {
             Ok(read) => read,
             Err(flaw) => {
                 received.flaw = Some(flaw);
@@ -208,6 +209,20 @@ impl Connection {
                 Act::ReadBody if !self.read_body(received, framing) => return false,
                 Act::ReadBody => {}
                 Act::Say(bytes) => drop(self.stream.write_all(bytes)),
+                Act::Take(count) => {
+                    while self.input.len() < *count {
+                        if !self.more() {
+                            received.bytes.append(&mut self.input);
+                            return false;
+                        }
+                    }
+                    received.bytes.extend(self.input.drain(..*count));
+                }
+                Act::TakeAll => {
+                    while self.more() {}
+                    received.bytes.append(&mut self.input);
+                }
+                Act::HalfClose => drop(self.stream.shutdown(std::net::Shutdown::Write)),
                 Act::Close => {
                     drop(self.stream.shutdown(std::net::Shutdown::Both));
                     return false;

@@ -27,7 +27,7 @@ enum Want {
 
 /// Plays a row.
 pub fn play(stage: &mut Stage, row: &Row) -> Result<(), String> {
-    stage.endpoint.plays(&row.replies);
+    stage.endpoint.plays(&row.replies, None);
     let mut client = Frames::open(stage.way.address());
     row.frames.iter().for_each(|frame| client.write(frame));
     let fate = client.fate();

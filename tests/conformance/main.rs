@@ -51,6 +51,7 @@ mod proxy_protocol;
 mod responses;
 mod syntax;
 mod tls;
+mod upgrades;
 mod upstream_faults;
 
 use std::process::ExitCode;
@@ -86,6 +87,7 @@ const AREAS: &[Area] = &[
     },
     Area { name: "responses", stage: plain, rows: Rows::Bytes(responses::cases) },
     Area { name: "upstream_faults", stage: plain, rows: Rows::Bytes(upstream_faults::cases) },
+    Area { name: "upgrades", stage: upgrades::stage, rows: Rows::Bytes(upgrades::cases) },
     Area { name: "http2", stage: plain, rows: Rows::Frames(http2::rows) },
     Area { name: "tls", stage: tls::stage, rows: Rows::Bytes(tls::cases) },
     Area { name: "tls_port", stage: tls::port, rows: Rows::Bytes(tls::port_cases) },
