@@ -50,6 +50,8 @@ pub enum Act {
     ReadBody,
     /// Writes.
     Say(Vec<u8>),
+    /// Changes to WebSocket, with the proof that the request's key asks for (RFC 6455 §4.2.2).
+    Accept,
     /// Reads so many bytes behind the request.
     Take(usize),
     /// Reads until the other side ends.

@@ -6,6 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use data_encoding::BASE64;
+
 use super::case::{Act, SAYS_OK};
 use super::strict::{Framing, chunked_length, head_length, read_head};
 
@@ -125,6 +128,14 @@ impl Endpoint {
     }
 }
 
+/// RFC 6455 §1.3.
+fn proof(head: &[u8]) -> String {
+    let head = String::from_utf8_lossy(head);
+    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap_or_default();
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
+}
+
 struct Connection {
     stream: TcpStream,
     state: Arc<State>,
@@ -209,6 +220,14 @@ impl Connection {
                 Act::ReadBody if !self.read_body(received, framing) => return false,
                 Act::ReadBody => {}
                 Act::Say(bytes) => drop(self.stream.write_all(bytes)),
+                Act::Accept => {
+                    let head = format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Accept: {}\r\n\r\n",
+                        proof(&received.bytes)
+                    );
+                    drop(self.stream.write_all(head.as_bytes()));
+                }
                 Act::Take(count) => {
                     while self.input.len() < *count {
                         if !self.more() {
