@@ -15,6 +15,9 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod hooks;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod laws;
 pub mod proxy;
 pub mod rollout;
 pub mod routing;

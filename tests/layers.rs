@@ -72,6 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
         ],
     ),
+    ("laws", &["config", "proxy", "routing", "upstream"]),
     ("demo", &["cli", "app", "config", "admin::client", "admin::api", "admin::socket", "traffic", "clock"]),
 ];
 

@@ -14,6 +14,8 @@
 
 mod endpoint_tls;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod listen;
 mod meant;
 mod outside;

@@ -37,17 +37,16 @@ impl Origin {
                 addr: client(peer, elements(headers, &X_FORWARDED_FOR).map(parse_addr), proxies),
                 is_https: is_https(elements(headers, &X_FORWARDED_PROTO).next()),
             },
-            ForwardedHeader::Forwarded => Self {
-                addr: client(
-                    peer,
-                    elements(headers, &FORWARDED)
-                        .map(|element| parameter(element, "for").and_then(parse_addr)),
-                    proxies,
-                ),
-                is_https: is_https(
-                    elements(headers, &FORWARDED).find_map(|element| parameter(element, "proto")),
-                ),
-            },
+            ForwardedHeader::Forwarded => {
+                // Of what was looked at on the way to the client only: he may have written what stands left of it.
+                let mut proto = None;
+                let addrs = elements(headers, &FORWARDED).map(|element| {
+                    proto = proto.or_else(|| parameter(element, "proto"));
+                    parameter(element, "for").and_then(parse_addr)
+                });
+                let addr = client(peer, addrs, proxies);
+                Self { addr, is_https: is_https(proto) }
+            }
         }
     }
 }
@@ -156,6 +155,22 @@ mod tests {
         check(Forwarded, "10.0.0.1", &[fwd("for=\"[2001:db8::1]:80\";proto=http")], ("2001:db8::1", false));
         check(Forwarded, "10.0.0.1", &[fwd("for=_hidden, for=10.0.0.2")], ("10.0.0.2", false));
         check(Forwarded, "1.2.3.4", &[fwd("for=9.9.9.9;proto=https")], ("1.2.3.4", false));
+    }
+
+    #[test]
+    fn what_the_client_says_of_itself_makes_no_https() {
+        let proxies =
+            TrustedProxies { from: vec!["10.0.0.0/8".parse().unwrap()], header: ForwardedHeader::Forwarded };
+        let says_https = |is_https, forwarded: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append(FORWARDED, http::HeaderValue::from_static(forwarded));
+            let peer = Origin { addr: "10.0.0.1".parse().unwrap(), is_https };
+            Origin::of(peer, &headers, &proxies, true).is_https
+        };
+        assert!(!says_https(false, "for=6.6.6.6;proto=https, for=9.9.9.9"));
+        assert!(says_https(true, "for=6.6.6.6;proto=http, for=9.9.9.9"));
+        assert!(!says_https(false, "proto=https, for=_hidden, for=10.0.0.2"));
+        assert!(says_https(false, "for=9.9.9.9;proto=https, for=10.0.0.2"));
     }
 
     #[test]

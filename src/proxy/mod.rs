@@ -33,6 +33,8 @@ mod guests;
 mod handler;
 mod headers;
 mod judged;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod listener;
 mod note;
 mod opening;

@@ -93,6 +93,11 @@ impl Scrutiny {
         None
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn heads(&self) -> u32 {
+        self.heads
+    }
+
     /// A line without its line feed.
     fn take(&mut self, end: &[u8]) -> Result<(), Ambiguous> {
         if self.line.is_empty() {

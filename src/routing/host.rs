@@ -28,19 +28,17 @@ pub struct Host<'r>(Cow<'r, str>);
 
 impl<'r> Host<'r> {
     /// From a `Host` field or an authority, with or without port. `None` if it is no host: other than
-    /// `reg-name`, IPv4 or bracketed IPv6 of RFC 3986 §3.2.2, or with a port that is not a number up to 65535.
+    /// `reg-name`, IPv4 or bracketed IPv6 of RFC 3986 §3.2.2, with an empty label (RFC 1035 §3.1), or with a port that is not
+    /// a number up to 65535.
     pub fn parse(text: &'r str) -> Option<Self> {
         let (host, port) = split_port(text)?;
         if !port.is_empty() && port.parse::<u16>().is_err() {
             return None;
         }
+        let host = host.strip_suffix('.').unwrap_or(host);
         if host.starts_with('[') {
             host[1..host.len() - 1].parse::<std::net::Ipv6Addr>().ok()?;
-        } else if host.is_empty() || !host.bytes().all(is_name_byte) {
-            return None;
-        }
-        let host = host.strip_suffix('.').unwrap_or(host);
-        if host.is_empty() {
+        } else if !host.split('.').all(|label| !label.is_empty() && label.bytes().all(is_name_byte)) {
             return None;
         }
         Some(Self(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -69,7 +67,7 @@ fn split_port(text: &str) -> Option<(&str, &str)> {
 }
 
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~')
 }
 
 /// Which hosts a route is for.
@@ -149,7 +147,7 @@ mod tests {
         check("[::1]", Some("[::1]"));
         for text in [
             "", ":80", ".", "[::1", "[]", "[zz]", "[::1]80", "a b", "a/b", "a@b", "a:8x", "a:99999", "a:1:2",
-            "a\0", "ä",
+            "a\0", "ä", "a..", "a..b", ".a", "..", "[::1].",
         ] {
             check(text, None);
         }

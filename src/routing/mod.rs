@@ -4,6 +4,8 @@
 //! which endpoints are healthy. It is replaced as a whole, so a request never sees half a change.
 
 mod host;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod matching;
 mod path;
 mod service;

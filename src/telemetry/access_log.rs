@@ -170,6 +170,8 @@ impl AccessLog {
             let shared = shared.clone();
             let write = move || {
                 write_lines(&waiting, BufWriter::new(sink), &shared);
+                // What comes once the log is closed must find nobody, and be counted.
+                drop(waiting);
                 // Nobody waits for it when the log is dropped instead of closed.
                 let _ = done.send(());
             };

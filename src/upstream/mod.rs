@@ -23,6 +23,8 @@ pub use connection::{Connection, ResponseBody, Sent};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use gauge::{Gauge, Seen};
 pub use health::{Health, HealthSettings, Hysteresis};
+#[cfg(any(test, fuzzing))]
+pub(crate) use http1::laws;
 pub use http1::{BodyError, Malformed, SendError, SendErrorKind, Upgraded};
 pub use http2::Upload;
 pub use names::{Name, Names};

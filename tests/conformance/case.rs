@@ -13,6 +13,8 @@ pub struct Case {
     pub replies: Vec<Vec<Act>>,
     /// What the endpoint must have got.
     pub forwarded: Forwarded,
+    /// The protocol that the endpoint may be asked for; none otherwise.
+    pub upgrades: Option<&'static str>,
     /// What must become of the client's connection.
     pub after: After,
 }
@@ -24,6 +26,8 @@ pub enum Turn {
     Send(Vec<u8>),
     /// Reads an answer, which must be this one.
     Get(Want),
+    /// Reads these bytes, which are no answer.
+    Hear(Vec<u8>),
     /// Says that it will write no more.
     HalfClose,
     /// Waits until the endpoint is done with so many requests.
@@ -46,6 +50,14 @@ pub enum Act {
     ReadBody,
     /// Writes.
     Say(Vec<u8>),
+    /// Changes to WebSocket, with the proof that the request's key asks for (RFC 6455 §4.2.2).
+    Accept,
+    /// Reads so many bytes behind the request.
+    Take(usize),
+    /// Reads until the other side ends.
+    TakeAll,
+    /// Writes no more.
+    HalfClose,
     /// Ends the connection in good order.
     Close,
     /// Resets it.
@@ -82,6 +94,7 @@ pub fn case(name: impl Into<String>, rfc: &'static str) -> Case {
         turns: Vec::new(),
         replies: Vec::new(),
         forwarded: Forwarded::Nothing,
+        upgrades: None,
         after: After::Open,
     }
 }
@@ -140,6 +153,18 @@ impl Case {
     /// The client must get this answer.
     pub fn gets(mut self, answer: &str) -> Self {
         self.turns.push(Turn::Get(Want::Exactly(answer.to_owned())));
+        self
+    }
+
+    /// The client must read these bytes.
+    pub fn hears(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.turns.push(Turn::Hear(bytes.into()));
+        self
+    }
+
+    /// The endpoint may be asked to speak this.
+    pub fn upgrades(mut self, protocol: &'static str) -> Self {
+        self.upgrades = Some(protocol);
         self
     }
 

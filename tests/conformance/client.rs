@@ -162,6 +162,13 @@ impl Client {
         Ok(answer)
     }
 
+    /// So many bytes, or those until the end.
+    pub fn hears(&mut self, count: usize) -> Result<Vec<u8>, String> {
+        let mut heard = Vec::new();
+        self.exactly(count, &mut heard)?;
+        Ok(heard)
+    }
+
     fn exactly(&mut self, length: usize, body: &mut Vec<u8>) -> Result<bool, String> {
         while self.ahead.len() < length {
             if !self.needs_more()? {

@@ -6,6 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use data_encoding::BASE64;
+
 use super::case::{Act, SAYS_OK};
 use super::strict::{Framing, chunked_length, head_length, read_head};
 
@@ -39,6 +42,7 @@ struct State {
 #[derive(Default)]
 struct Now {
     script: VecDeque<Vec<Act>>,
+    upgrades: Option<&'static str>,
     received: Vec<Received>,
     /// Requests whose part of the script is over.
     done: usize,
@@ -97,10 +101,10 @@ impl Endpoint {
         self.address.to_string()
     }
 
-    /// From now on this is what it does.
-    pub fn plays(&self, script: &[Vec<Act>]) {
-        self.state
-            .change(|now| *now = Now { script: script.to_vec().into(), open: now.open, ..Now::default() });
+    /// From now on this is what it does, and what it may be asked to speak.
+    pub fn plays(&self, script: &[Vec<Act>], upgrades: Option<&'static str>) {
+        let script = script.to_vec().into();
+        self.state.change(|now| *now = Now { script, upgrades, open: now.open, ..Now::default() });
     }
 
     /// Waits until it is done with so many requests.
@@ -122,6 +126,14 @@ impl Endpoint {
         let waiting = self.state.changed.wait_timeout_while(self.state.now(), PATIENCE, |now| !is_so(now));
         !waiting.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
+}
+
+/// RFC 6455 §1.3.
+fn proof(head: &[u8]) -> String {
+    let head = String::from_utf8_lossy(head);
+    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap_or_default();
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
 }
 
 struct Connection {
@@ -175,7 +187,7 @@ impl Connection {
             }
         };
         received.bytes = self.input.drain(..end).collect();
-        let (target, framing) = match read_head(&received.bytes) {
+        let (target, framing) = match read_head(&received.bytes, self.state.now().upgrades) {
             Ok(read) => read,
             Err(flaw) => {
                 received.flaw = Some(flaw);
@@ -208,6 +220,28 @@ impl Connection {
                 Act::ReadBody if !self.read_body(received, framing) => return false,
                 Act::ReadBody => {}
                 Act::Say(bytes) => drop(self.stream.write_all(bytes)),
+                Act::Accept => {
+                    let head = format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Accept: {}\r\n\r\n",
+                        proof(&received.bytes)
+                    );
+                    drop(self.stream.write_all(head.as_bytes()));
+                }
+                Act::Take(count) => {
+                    while self.input.len() < *count {
+                        if !self.more() {
+                            received.bytes.append(&mut self.input);
+                            return false;
+                        }
+                    }
+                    received.bytes.extend(self.input.drain(..*count));
+                }
+                Act::TakeAll => {
+                    while self.more() {}
+                    received.bytes.append(&mut self.input);
+                }
+                Act::HalfClose => drop(self.stream.shutdown(std::net::Shutdown::Write)),
                 Act::Close => {
                     drop(self.stream.shutdown(std::net::Shutdown::Both));
                     return false;

@@ -16,23 +16,27 @@ pub struct Row {
     want: Want,
     replies: Vec<Vec<Act>>,
     forwarded: Forwarded,
+    /// The protocol that the endpoint may be asked for; none otherwise.
+    upgrades: Option<&'static str>,
 }
 
 #[derive(Debug)]
 enum Want {
     /// A reset, the end of the connection, or an answer of 4xx.
     Refused,
+    Status(u16),
     Exactly(Fate),
 }
 
 /// Plays a row.
 pub fn play(stage: &mut Stage, row: &Row) -> Result<(), String> {
-    stage.endpoint.plays(&row.replies);
+    stage.endpoint.plays(&row.replies, row.upgrades);
     let mut client = Frames::open(stage.way.address());
     row.frames.iter().for_each(|frame| client.write(frame));
     let fate = client.fate();
     let is_wanted = match (&row.want, &fate) {
         (Want::Refused, Fate::Reset | Fate::Closed | Fate::Answered(400..=499, _)) => true,
+        (Want::Status(want), Fate::Answered(status, _)) => want == status,
         (Want::Exactly(want), fate) => want == fate,
         _ => false,
     };
@@ -59,13 +63,15 @@ fn start() -> Vec<Vec<u8>> {
 
 fn refused(name: String, rfc: &'static str, frames: Vec<Vec<u8>>) -> Row {
     let frames = [start(), frames].concat();
-    Row { name, rfc, frames, want: Want::Refused, replies: Vec::new(), forwarded: Forwarded::Nothing }
+    let (want, forwarded) = (Want::Refused, Forwarded::Nothing);
+    Row { name, rfc, frames, want, replies: Vec::new(), forwarded, upgrades: None }
 }
 
 fn passes(name: impl Into<String>, rfc: &'static str, frames: Vec<Vec<u8>>, forwarded: &str) -> Row {
     let want = Want::Exactly(Fate::Answered(200, b"ok".to_vec()));
     let forwarded = Forwarded::Exactly(vec![forwarded.to_owned()]);
-    Row { name: name.into(), rfc, frames: [start(), frames].concat(), want, replies: Vec::new(), forwarded }
+    let frames = [start(), frames].concat();
+    Row { name: name.into(), rfc, frames, want, replies: Vec::new(), forwarded, upgrades: None }
 }
 
 fn answered(name: &str, rfc: &'static str, says: &str, ends: Option<Act>, fate: Fate) -> Row {
@@ -76,7 +82,10 @@ fn answered(name: &str, rfc: &'static str, says: &str, ends: Option<Act>, fate: 
 }
 
 pub fn rows() -> Vec<Row> {
-    [requests(), fields(), pseudo_fields(), bodies(), frames(), answers()].into_iter().flatten().collect()
+    [requests(), fields(), pseudo_fields(), bodies(), frames(), answers(), tunnels()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn post(fields: &[(&str, &str)]) -> Vec<Vec<u8>> {
@@ -593,4 +602,103 @@ fn answers() -> Vec<Row> {
             ok("ok"),
         ),
     ]
+}
+
+/// A request for a tunnel (RFC 8441 §4), and what comes behind it.
+fn tunnel(name: &str, rfc: &'static str, fields: &[(&str, &str)], data: &[u8], left: (&str, &str)) -> Row {
+    let connect =
+        [&[(":method", "CONNECT"), WEBSOCKET, SCHEME, (":path", "/chat"), AUTHORITY], fields].concat();
+    let got = format!(
+        "GET /chat HTTP/1.1|host: shop|connection: upgrade|sec-websocket-key: *|{}sec-websocket-version: 13|upgrade: websocket|+||{}",
+        left.0, left.1
+    );
+    let mut row = passes(name, rfc, vec![headers(0, &connect), data.to_vec()], &got);
+    row.upgrades = Some("websocket");
+    row.replies = vec![vec![Act::Accept, Act::Take(5), Act::Say(b"bye".to_vec()), Act::Close]];
+    row.want = Want::Exactly(Fate::Answered(200, b"bye".to_vec()));
+    row
+}
+
+const WEBSOCKET: (&str, &str) = (":protocol", "websocket");
+
+fn tunnels() -> Vec<Row> {
+    let hello = frame(DATA, 0, 1, b"hello");
+    let mut rows = vec![
+        tunnel("a tunnel is an upgrade at the endpoint", "8441 §5", &[], &hello, ("", "hello")),
+        tunnel(
+            "what a WebSocket says of itself goes on",
+            "8441 §5",
+            &[("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat"), ("origin", "http://shop")],
+            &hello,
+            ("", "hello"),
+        ),
+        tunnel(
+            "pieces are put together",
+            "8441 §5",
+            &[],
+            &[frame(DATA, 0, 1, b"he"), frame(DATA, 0, 1, b"llo")].concat(),
+            ("", "hello"),
+        ),
+    ];
+    if let Forwarded::Exactly(requests) = &mut rows[1].forwarded {
+        requests[0] = requests[0]
+            .replace("|sec-websocket-key", "|origin: http://shop|sec-websocket-key")
+            .replace("|sec-websocket-version", "|sec-websocket-protocol: chat|sec-websocket-version");
+    }
+    let mut over = tunnel(
+        "a stream that ends is a side that ends",
+        "8441 §5",
+        &[],
+        &frame(DATA, END_STREAM, 1, b"hello"),
+        ("", "hello"),
+    );
+    over.replies = vec![vec![Act::Accept, Act::TakeAll, Act::Say(b"bye".to_vec()), Act::Close]];
+    rows.push(over);
+    let mut broken = tunnel("a tunnel that breaks off is a reset", "8441 §5", &[], &hello, ("", "hello"));
+    broken.replies = vec![vec![Act::Accept, Act::Take(5), Act::Reset]];
+    broken.want = Want::Exactly(Fate::Truncated(200, Vec::new()));
+    rows.push(broken);
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n";
+    for (name, rfc, says, status) in [
+        (
+            "a proof of something else",
+            "6455 §4.1",
+            format!("{head}Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"),
+            502,
+        ),
+        ("no proof", "6455 §4.1", format!("{head}Upgrade: websocket\r\n\r\n"), 502),
+        ("another protocol", "9110 §7.8", format!("{head}Upgrade: h2c\r\n\r\n"), 502),
+        ("no protocol", "9110 §7.8", format!("{head}\r\n"), 502),
+        ("an answer that to CONNECT would be a tunnel", "9110 §9.3.6", SAYS_OK.to_owned(), 502),
+        ("204, which would be one, too", "9110 §9.3.6", "HTTP/1.1 204 No Content\r\n\r\n".to_owned(), 502),
+        ("403", "8441 §5", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_owned(), 403),
+        (
+            "426",
+            "9113 §8.2.2",
+            "HTTP/1.1 426 No\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+                .to_owned(),
+            426,
+        ),
+    ] {
+        let mut row = tunnel(&format!("a tunnel that is answered by {name}"), rfc, &[], &[], ("", ""));
+        row.replies = vec![vec![Act::ReadBody, Act::Say(says.into())]];
+        row.want = Want::Status(status);
+        rows.push(row);
+    }
+    for protocol in ["h2c", "irc", "websocket/13", "connect-udp"] {
+        let fields = [(":method", "CONNECT"), (":protocol", protocol), SCHEME, PATH, AUTHORITY];
+        let mut row = refused(format!("a tunnel for {protocol}"), "9220 §3", vec![headers(0, &fields)]);
+        row.want = Want::Status(501);
+        rows.push(row);
+    }
+    for fields in [
+        &[(":method", "CONNECT"), WEBSOCKET, SCHEME, AUTHORITY][..],
+        &[(":method", "CONNECT"), WEBSOCKET, PATH, AUTHORITY],
+        &[(":method", "CONNECT"), WEBSOCKET, AUTHORITY],
+        &[(":method", "CONNECT"), WEBSOCKET, WEBSOCKET, SCHEME, PATH, AUTHORITY],
+        &[(":method", "GET"), WEBSOCKET, SCHEME, PATH, AUTHORITY],
+    ] {
+        rows.push(refused(format!("the pseudo-fields {fields:?}"), "8441 §4", vec![headers(0, fields)]));
+    }
+    rows
 }

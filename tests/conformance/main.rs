@@ -45,12 +45,14 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod http2;
+mod http2_endpoint;
 mod mutation;
 mod pipelining;
 mod proxy_protocol;
 mod responses;
 mod syntax;
 mod tls;
+mod upgrades;
 mod upstream_faults;
 
 use std::process::ExitCode;
@@ -69,6 +71,7 @@ struct Area {
 enum Rows {
     Bytes(fn(&Stage) -> Vec<Case>),
     Frames(fn() -> Vec<http2::Row>),
+    Endpoint(fn() -> Vec<http2_endpoint::Row>),
     Mutations,
 }
 
@@ -86,7 +89,9 @@ const AREAS: &[Area] = &[
     },
     Area { name: "responses", stage: plain, rows: Rows::Bytes(responses::cases) },
     Area { name: "upstream_faults", stage: plain, rows: Rows::Bytes(upstream_faults::cases) },
+    Area { name: "upgrades", stage: upgrades::stage, rows: Rows::Bytes(upgrades::cases) },
     Area { name: "http2", stage: plain, rows: Rows::Frames(http2::rows) },
+    Area { name: "http2_endpoint", stage: plain, rows: Rows::Endpoint(http2_endpoint::rows) },
     Area { name: "tls", stage: tls::stage, rows: Rows::Bytes(tls::cases) },
     Area { name: "tls_port", stage: tls::port, rows: Rows::Bytes(tls::port_cases) },
     Area { name: "proxy_protocol", stage: proxy_protocol::stage, rows: Rows::Bytes(proxy_protocol::cases) },
@@ -127,6 +132,11 @@ fn play(area: &Area, filter: &str) -> Outcome {
             (outcome.played, outcome.failures) = mutation::play(&mut stage);
         }
         Rows::Mutations => {}
+        Rows::Endpoint(rows) => {
+            for row in rows() {
+                note(&row.name, row.rfc, &mut || http2_endpoint::play(&row));
+            }
+        }
         Rows::Frames(rows) => {
             for row in rows() {
                 note(&row.name, row.rfc, &mut || http2::play(&mut stage, &row));

@@ -166,7 +166,7 @@ fn play_fields(stage: &mut Stage, random: &mut Rng) -> Result<(), String> {
     let section: Vec<(&str, &str)> =
         fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
 
-    stage.endpoint.plays(&[]);
+    stage.endpoint.plays(&[], None);
     let mut client = Frames::open(stage.way.address());
     client.write(&frame(SETTINGS, 0, 0, &[]));
     client.write(&headers(0, &section));
@@ -203,7 +203,7 @@ fn exchange(
     bytes: &[u8],
     random: &mut Rng,
 ) -> Result<Vec<Received>, String> {
-    stage.endpoint.plays(script);
+    stage.endpoint.plays(script, None);
     let mut client = Way::Plain(stage.way.address()).connect();
     let (first, second) = bytes.split_at(random.usize(..=bytes.len()));
     client.send(first);

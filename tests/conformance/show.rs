@@ -5,9 +5,12 @@
 //! - The fields behind `host` and the framing are sorted by name (their order means nothing, RFC 9110 §5.3); those of
 //!   one name keep theirs.
 //! - `x-request-id` and Tidegate's own part of `cdn-loop` become `*`.
+//! - `sec-websocket-key` becomes `*` if it could be one of Tidegate's; that of RFC 6455 §1.2 is a client's.
 //! - If all six fields that Tidegate adds for an untrusted client of 127.0.0.1 stand there exactly as they should, they
 //!   become one `+`. If one is missing, twice there, or says something else, all of them are shown.
 //! - Of answers: `date` is left out, the chunks are put together, and a body that breaks off ends with `✂`.
+
+use data_encoding::BASE64;
 
 /// What an untrusted client's request gets, `{host}` being its host.
 const OURS: [&str; 6] = [
@@ -61,6 +64,12 @@ fn varying(line: &str) -> String {
         && passed.len() == 16
     {
         return "cdn-loop: *".to_owned();
+    }
+    if let Some(key) = line.strip_prefix("sec-websocket-key: ")
+        && key != "dGhlIHNhbXBsZSBub25jZQ=="
+        && BASE64.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16)
+    {
+        return "sec-websocket-key: *".to_owned();
     }
     line.to_owned()
 }

@@ -53,7 +53,7 @@ impl Stage {
 
     /// Plays a case: what went wrong, if anything did.
     pub fn play(&mut self, case: &Case) -> Result<(), String> {
-        self.endpoint.plays(&case.replies);
+        self.endpoint.plays(&case.replies, case.upgrades);
         let mut client = self.way.connect();
         let played = self.turns(case, &mut client);
         let after = played.and_then(|()| match case.after {
@@ -84,6 +84,12 @@ impl Stage {
                 Turn::Send(bytes) => {
                     to_head = bytes.starts_with(b"HEAD ");
                     client.send(bytes);
+                }
+                Turn::Hear(bytes) => {
+                    let heard = client.hears(bytes.len()).map_err(|why| format!("      client   {why}"))?;
+                    if heard != *bytes {
+                        return Err(show::diff(&show::bytes_as_text(bytes), &show::bytes_as_text(&heard)));
+                    }
                 }
                 Turn::HalfClose => client.half_close(),
                 Turn::Await(requests) => {

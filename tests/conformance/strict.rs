@@ -17,14 +17,15 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Looks at a whole head.
-pub fn read_head(head: &[u8]) -> Result<(String, Framing), String> {
+/// Looks at a whole head. `upgrade` is the protocol that it may ask for, in the one form that there is for that.
+pub fn read_head(head: &[u8], upgrade: Option<&str>) -> Result<(String, Framing), String> {
     let text = head.strip_suffix(b"\r\n\r\n").ok_or("the head does not end with an empty line")?;
     let text: String = text.iter().map(|byte| char::from(*byte)).collect();
     let mut lines = text.split("\r\n");
     let line = lines.next().unwrap_or_default();
     let target = request_line(line)?;
     let (mut hosts, mut lengths, mut codings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut asks = Vec::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is no field"))?;
         if name.is_empty() || !name.bytes().all(is_token) {
@@ -39,11 +40,17 @@ pub fn read_head(head: &[u8]) -> Result<(String, Framing), String> {
             "host" => hosts.push(value.to_owned()),
             "content-length" => lengths.push(value.to_owned()),
             "transfer-encoding" => codings.push(value.to_owned()),
+            "connection" | "upgrade" if upgrade.is_some() => asks.push(line.to_owned()),
             "connection" | "keep-alive" | "proxy-connection" | "upgrade" | "proxy" => {
                 return Err(format!("{line:?} is not for an endpoint"));
             }
             _ => {}
         }
+    }
+    asks.sort_unstable();
+    let form = ["connection: upgrade".to_owned(), format!("upgrade: {}", upgrade.unwrap_or_default())];
+    if !asks.is_empty() && asks != form {
+        return Err(format!("{asks:?} asks for something else than {upgrade:?}"));
     }
     if hosts.len() != 1 {
         return Err(format!("{} hosts", hosts.len()));
@@ -56,6 +63,9 @@ pub fn read_head(head: &[u8]) -> Result<(String, Framing), String> {
         }
         other => return Err(format!("lengths and codings {other:?}")),
     };
+    if !asks.is_empty() && framing != Framing::Length(0) {
+        return Err("an upgrade with a body".to_owned());
+    }
     Ok((target, framing))
 }
 

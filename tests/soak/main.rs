@@ -496,6 +496,15 @@ fn of_all_threads(pid: u32, of_first: &str) -> Vec<u32> {
 }
 
 #[tokio::test]
+async fn twenty_seconds_of_bytes_of_all_kinds_break_no_law() {
+    let _alone = ONE.lock().await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/run");
+    let found = Command::new(script).arg("20").output().unwrap();
+    println!("{}", String::from_utf8_lossy(&found.stdout));
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+}
+
+#[tokio::test]
 async fn prometheus_scrapes_it_and_promtool_finds_nothing() {
     let _alone = ONE.lock().await;
     let exists = |name: &str| Command::new(name).arg("--version").output().is_ok();

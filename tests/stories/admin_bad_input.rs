@@ -3,7 +3,7 @@
 use tidegate::admin::api::{Problem, ProblemKind, Status};
 use tokio::net::UnixStream;
 
-use crate::support::{Gate, Wire, get, origin, tidegate};
+use crate::support::{Gate, Wire, get, origin, tidegate, until};
 
 async fn gate() -> (Gate, [crate::support::Origin; 2]) {
     let (blue, green) = (origin().says("blue").start().await, origin().says("green").start().await);
@@ -112,7 +112,11 @@ async fn control_characters_do_not_reach_the_log() {
     let (gate, _origins) = gate().await;
     let body = r#"{"services":["shop"],"reason":"red \u001b[31m\nalert","as":"a\u0007b"}"#;
     let _: serde_json::Value = gate.ask("POST", "/v1/kill", &[], body).await.unwrap();
-    let event = gate.events(1).await.remove(0);
+    // The log has a thread of its own.
+    let event = until("the kill is in the log", async || {
+        gate.events(1).await.into_iter().find(|event| event.claimed.is_some())
+    })
+    .await;
     assert_eq!(event.reason.as_deref(), Some("red  [31m alert"));
     assert_eq!(event.claimed.as_deref(), Some("a b"));
 }

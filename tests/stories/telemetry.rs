@@ -107,7 +107,7 @@ async fn readyz_says_draining_while_livez_still_lives() {
     client.write(&get("/", &[])).await.unwrap();
     until("blue has the request", async || (blue.waiting() == 1).then_some(())).await;
     gate.asks_to_stop(false);
-    assert_eq!(pages(&gate).await, (503, 200));
+    until("it drains", async || (pages(&gate).await == (503, 200)).then_some(())).await;
     assert!(gate.status().await.draining);
     blue.turns(Mood::Answers);
     assert_eq!(client.answer().await.unwrap().text(), "blue");

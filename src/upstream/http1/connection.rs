@@ -91,9 +91,13 @@ impl<B> Connection<B> {
     /// Looks the name up, tries its addresses in turn, and is done within `limit`. The slot is taken until
     /// the socket is closed.
     pub async fn connect(endpoint: &Endpoint, limit: Duration, slot: Slot) -> Result<Self, ConnectError> {
-        let stream = transport::open(endpoint.way(), limit).await?;
+        Ok(Self::over(transport::open(endpoint.way(), limit).await?, slot))
+    }
+
+    /// By what is open already, and was not used.
+    pub(super) fn over(stream: Stream, slot: Slot) -> Self {
         let (input, upload) = (BytesMut::new(), Upload::new());
-        Ok(Self { wire: Box::new(Wire { stream, input, upload, read_bytes: READ_BYTES, slot }) })
+        Self { wire: Box::new(Wire { stream, input, upload, read_bytes: READ_BYTES, slot }) }
     }
 
     /// One whose last response was read to its end, if nothing is owed on it.

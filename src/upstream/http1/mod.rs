@@ -22,6 +22,8 @@ mod chunks;
 mod connection;
 mod fields;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod request_head;
 mod response_body;
 mod response_head;

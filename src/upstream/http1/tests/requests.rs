@@ -151,9 +151,15 @@ fn whether_a_request_can_have_arrived_decides_what_is_given_back() {
         );
     }
     // Nothing was written: it may go elsewhere, whatever it is.
-    let url = endpoint(|_, peer| peer.resets());
+    let (go, wait) = channel::<()>();
+    let url = endpoint(move |_, peer| {
+        // Before that, connecting itself might fail.
+        wait.recv().unwrap();
+        peer.resets();
+    });
     let unsent = run(async move {
         let mut connection = connect(&url).await;
+        go.send(()).unwrap();
         until_not_idle(&mut connection).await;
         connection.send(request("POST", body())).await.unwrap_err()
     });
