@@ -55,19 +55,22 @@ pub(super) fn upgrade(order: Upgrade, out: &mut dyn Write) -> Result<(), Failure
 
 /// `tidegate 0.1.0 → 0.2.0, process 812 → 977, in 94 ms; changes were refused for 12 ms [web-1]`.
 fn passed_on(upgraded: &Upgraded) -> String {
-    let Upgraded { host, old, new, took_ms, closed_ms, drain_ms } = upgraded;
+    let Upgraded { host, old, new, took_ms, closed_ms, handover_ms } = upgraded;
     let versions = if old.version == new.version {
         old.version.clone()
     } else {
         format!("{} → {}", old.version, new.version)
     };
-    let drain = show_duration(Duration::from_millis(*drain_ms));
+    let most = show_duration(Duration::from_millis(*handover_ms));
     let lines = [
         format!(
             "tidegate {versions}, process {} → {}, in {took_ms} ms; changes were refused for {closed_ms} ms [{host}]",
             old.pid, new.pid
         ),
-        format!("process {} ends what it still holds within {drain}", old.pid),
+        format!(
+            "process {} goes with the last tunnel or stream that it holds, after {most} at most",
+            old.pid
+        ),
     ];
     lines.iter().map(|line| printable(line) + "\n").collect()
 }
@@ -180,12 +183,12 @@ mod tests {
             new: process(977, to),
             took_ms: 94,
             closed_ms: 12,
-            drain_ms: 30_000,
+            handover_ms: 43_200_000,
         };
         assert_eq!(
             passed_on(&upgraded("0.2.0")),
             "tidegate 0.1.0 → 0.2.0, process 812 → 977, in 94 ms; changes were refused for 12 ms [web-1]\n\
-             process 812 ends what it still holds within 30s\n"
+             process 812 goes with the last tunnel or stream that it holds, after 12h at most\n"
         );
         assert!(passed_on(&upgraded("0.1.0")).starts_with("tidegate 0.1.0, process 812 → 977, "));
     }

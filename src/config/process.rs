@@ -204,7 +204,11 @@ fn handover(findings: &mut Findings, written: Option<&Written<Duration>>) -> Dur
     let time = findings.read_or("timeouts", "handover", written, HANDOVER);
     if let Some(written) = written.filter(|_| time > HANDOVER_MAX) {
         let most = show_duration(HANDOVER_MAX);
-        findings.wrong("timeouts.handover", written, format!("an old process must go at last; {most} at most"));
+        findings.wrong(
+            "timeouts.handover",
+            written,
+            format!("an old process must go at last; {most} at most"),
+        );
     }
     time
 }

@@ -1,4 +1,5 @@
-//! An app behind the gate. It has a thread of its own, so that load in a test does not slow it down.
+//! An app behind the gate. It has a thread of its own, so that load in a test does not slow it down. Whoever asks for
+//! a WebSocket gets a tunnel that says back every byte.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::http::{Message, Wire};
+
+/// What a tunnel begins with (RFC 6455 §1.3: for the key of its example).
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// What an origin does with requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,6 +188,7 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
     let mut chance = fastrand::Rng::new();
     let mut mood = facts.mood.subscribe();
     while let Ok(Some(request)) = wire.request().await {
+        let asks_for_a_tunnel = request.field("upgrade").is_some();
         *facts.last.lock().unwrap() = Some(request);
         let number = facts.requests.fetch_add(1, Ordering::SeqCst) + 1;
         if *mood.borrow() == Mood::Holds {
@@ -191,6 +198,15 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
             if !changed {
                 return;
             }
+        }
+        if asks_for_a_tunnel {
+            if wire.write(SWITCH).await.is_ok() {
+                let mut stream = wire.into_inner();
+                let (mut said, mut says_back) = stream.split();
+                drop(tokio::io::copy(&mut said, &mut says_back).await);
+                drop(says_back.shutdown().await);
+            }
+            return;
         }
         if !slow.is_zero() {
             tokio::time::sleep(*slow).await;

@@ -283,7 +283,7 @@ impl VariantShard {
         }
     }
 
-    fn tunnels(&self) -> TunnelCounts {
+    pub(super) fn tunnels(&self) -> TunnelCounts {
         // Closed before opened: see totals.
         let closed = self.tunnels_closed.read();
         TunnelCounts {
