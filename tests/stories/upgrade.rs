@@ -142,6 +142,20 @@ async fn says_back(tunnel: &mut Wire<tokio::net::TcpStream>, text: &str) {
     assert_eq!(tunnel.line().await.unwrap(), text);
 }
 
+/// Whether a process has a socket that listens there.
+fn listens(pid: u32, at: std::net::SocketAddr) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let inodes: Vec<String> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words[1].ends_with(&format!(":{:04X}", at.port())) && words[3] == "0A")
+        .map(|words| format!("socket:[{}]", words[9]))
+        .collect();
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links.any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
+}
+
 async fn predecessors(gate: &Gate) -> Vec<(u32, u64)> {
     gate.status().await.predecessors.into_iter().map(|old| (old.pid, old.tunnels)).collect()
 }
@@ -156,8 +170,11 @@ async fn tunnels_outlive_upgrades_and_a_kill_reaches_every_process_that_holds_on
     let (mut tunnels, mut pids) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         tunnels.push(tunnel(&gate).await);
-        pids.push(gate.pid());
+        let old = gate.pid();
+        pids.push(old);
         gate.upgrade("").await.unwrap();
+        // It takes in who waits at its door before it shuts it.
+        until("the old one accepts no more", async || (!listens(old, gate.address())).then_some(())).await;
     }
     // Long after the time of a drain.
     tokio::time::sleep(Duration::from_secs(1)).await;
