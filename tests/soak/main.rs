@@ -25,6 +25,7 @@ use tidegate::telemetry::Tallies;
 use tidegate::traffic::Weight;
 
 mod rollouts;
+mod tunnels;
 
 use support::gate::{Asked, understand};
 use support::{By, Gate, Load, Origin, Seen, assert_share, get, origin, tidegate, until};

@@ -13,10 +13,6 @@ use tokio::sync::watch;
 
 use super::http::{Message, Wire};
 
-/// What a tunnel begins with (RFC 6455 §1.3: for the key of its example).
-const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-    sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
 /// What an origin does with requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mood {
@@ -188,7 +184,7 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
     let mut chance = fastrand::Rng::new();
     let mut mood = facts.mood.subscribe();
     while let Ok(Some(request)) = wire.request().await {
-        let asks_for_a_tunnel = request.field("upgrade").is_some();
+        let key = request.field("sec-websocket-key").map(str::to_owned);
         *facts.last.lock().unwrap() = Some(request);
         let number = facts.requests.fetch_add(1, Ordering::SeqCst) + 1;
         if *mood.borrow() == Mood::Holds {
@@ -199,8 +195,8 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
                 return;
             }
         }
-        if asks_for_a_tunnel {
-            if wire.write(SWITCH).await.is_ok() {
+        if let Some(key) = key {
+            if wire.write(switch(&key, says).as_bytes()).await.is_ok() {
                 let mut stream = wire.into_inner();
                 let (mut said, mut says_back) = stream.split();
                 drop(tokio::io::copy(&mut said, &mut says_back).await);
@@ -243,4 +239,15 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
             }
         }
     }
+}
+
+/// What a tunnel begins with (RFC 6455 §4.2.2); `x-app` says whose it is.
+fn switch(key: &str, says: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    let accept = data_encoding::BASE64.encode(digest.as_ref());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: {accept}\r\nx-app: {says}\r\n\r\n"
+    )
 }
