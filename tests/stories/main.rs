@@ -5,6 +5,7 @@ mod support;
 
 mod admin_bad_input;
 mod changes;
+mod clients;
 mod cookie;
 mod drain;
 mod grpc;

@@ -1,12 +1,11 @@
-//! TLS as operators live with it: certificates renewed under traffic, broken ones, what is said about them, and the
-//! clients that people use.
+//! TLS as operators live with it: certificates renewed under traffic, broken ones, and what is said about them.
 
 use std::path::Path;
-use std::process::Command;
 
 use rcgen::KeyPair;
 
 use crate::support::http::get;
+use crate::support::program::run;
 use crate::support::{Authority, Origin, origin, tidegate, until};
 
 async fn origins() -> (Origin, Origin) {
@@ -70,52 +69,6 @@ async fn a_reload_takes_new_certificates_and_refuses_broken_ones() {
 }
 
 #[tokio::test]
-async fn what_clients_people_use_agree() {
-    let (blue, green) = origins().await;
-    let authority = Authority::new();
-    authority.renew();
-    let gate = tidegate().set(&authority.listen()).service("shop", &blue, &green).start().await;
-    let port = gate.address().port();
-
-    let url = format!("https://localhost:{port}/");
-    for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
-        let ca = authority.path("ca.pem");
-        let arguments =
-            ["-sS", "--ipv4", flag, "--cacert", &ca, "--max-time", "20", "-w", " %{http_version}", &url];
-        match run("curl", &arguments).await {
-            Some(said) => assert_eq!(said, format!("blue {version}")),
-            None => skipped("curl"),
-        }
-    }
-    let address = format!("127.0.0.1:{port}");
-    for version in ["-tls1_2", "-tls1_3"] {
-        let ca = authority.path("ca.pem");
-        let arguments =
-            ["s_client", "-connect", &address, "-servername", "shop.test", version, "-CAfile", &ca, "-brief"];
-        match run("openssl", &arguments).await {
-            Some(said) => assert!(said.contains("Verification: OK"), "{said}"),
-            None => skipped("openssl"),
-        }
-    }
-}
-
-fn skipped(program: &str) {
-    println!("SKIPPED: there is no {program}");
-    eprintln!("SKIPPED: {program} is NOT tried: it is not installed");
-}
-
-/// What a program says on both outputs; `None` if it is not there.
-async fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let program = program.to_owned();
-    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    let ran = tokio::task::spawn_blocking(move || {
-        Command::new(program).args(arguments).stdin(std::process::Stdio::null()).output()
-    });
-    let output = ran.await.unwrap().ok()?;
-    Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
-#[tokio::test]
 async fn a_process_with_broken_certificates_does_not_start() {
     let (blue, green) = origins().await;
     let authority = Authority::new();
@@ -126,6 +79,6 @@ async fn a_process_with_broken_certificates_does_not_start() {
     let file = folder.path().join("tidegate.yaml");
     std::fs::write(&file, yaml).unwrap();
     let file = file.display().to_string();
-    let said = run(env!("CARGO_BIN_EXE_tidegate"), &["run", "--config", &file]).await.unwrap();
+    let said = run(env!("CARGO_BIN_EXE_tidegate"), &["run", "--config", &file], b"").await.unwrap();
     assert!(said.contains("holds no private key in PEM"), "{said}");
 }

@@ -15,6 +15,7 @@ pub mod load;
 pub mod metrics;
 pub mod origin;
 pub mod peer;
+pub mod program;
 
 use std::time::Duration;
 
