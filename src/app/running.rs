@@ -277,6 +277,15 @@ impl Running {
             host,
             started: clock::wall(),
             listen: proxy.addresses().iter().map(ToString::to_string).collect(),
+            secure: Box::new({
+                let (live, addresses) = (live.clone(), proxy.addresses().to_vec());
+                move || {
+                    let live = live.load();
+                    let doors = addresses.iter().enumerate();
+                    let secure = doors.filter(|(number, _)| live.listener(*number).tls.is_some());
+                    secure.map(|(_, address)| address.to_string()).collect()
+                }
+            }),
             draining: Box::new({
                 let phases = phases.clone();
                 move || *phases.borrow() > Phase::Serving

@@ -121,16 +121,28 @@ pub(super) fn tester(order: Override, out: &mut dyn Write) -> Result<(), Failure
 
 /// A command that tries the cookie out.
 fn curl(status: &Status, service: &str, answer: &OverrideAnswer) -> String {
-    let listen = status.listen.first().map_or("127.0.0.1:8080", String::as_str);
+    // Where both are, the clear one may only lead to the other.
+    let secure = status.secure.first();
+    let listen = secure.or(status.listen.first()).map_or("127.0.0.1:8080", String::as_str);
     let near = listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1);
     let route =
         status.services.iter().find(|found| found.name == service).and_then(|found| found.routes.first());
     let (host, path) = route.and_then(|route| Some(route.split_at(route.find('/')?))).unwrap_or(("*", "/"));
     let host = match host.strip_prefix("*.") {
-        _ if host == "*" => String::new(),
-        Some(domain) => format!(" -H 'Host: www.{domain}'"),
-        None => format!(" -H 'Host: {host}'"),
+        _ if host == "*" => None,
+        Some(domain) => Some(format!("www.{domain}")),
+        None => Some(host.to_owned()),
     };
+    if secure.is_some() {
+        let cookie = format!("{}={}", answer.https_name, answer.https_value);
+        return match host {
+            // Connected to here, it still asks for the name's certificate.
+            Some(host) => format!("curl -b '{cookie}' --connect-to '::{near}' https://{host}{path}"),
+            // Certificates are for names.
+            None => format!("curl -k -b '{cookie}' https://{near}{path}"),
+        };
+    }
+    let host = host.map(|host| format!(" -H 'Host: {host}'")).unwrap_or_default();
     format!("curl -b '{}={}'{host} http://{near}{path}", answer.name, answer.value)
 }
 
@@ -217,5 +229,14 @@ mod tests {
             "curl -b 't=v' -H 'Host: www.example.com' http://[::1]:80/",
         );
         check(&answer, "10.0.0.1:80", "a.com/x", "curl -b 't=v' -H 'Host: a.com' http://10.0.0.1:80/x");
+
+        let mut status = example(1);
+        status.listen = vec!["0.0.0.0:80".to_owned(), "0.0.0.0:443".to_owned()];
+        status.secure = vec!["0.0.0.0:443".to_owned()];
+        status.services[0].routes = vec!["a.com/x".to_owned()];
+        let by_name = "curl -b '__Host-t=w' --connect-to '::127.0.0.1:443' https://a.com/x";
+        assert_eq!(curl(&status, "shop", &answer), by_name);
+        status.services[0].routes = vec!["*/".to_owned()];
+        assert_eq!(curl(&status, "shop", &answer), "curl -k -b '__Host-t=w' https://127.0.0.1:443/");
     }
 }

@@ -209,6 +209,9 @@ pub struct Status {
     pub draining: bool,
     /// Where clients connect.
     pub listen: Vec<String>,
+    /// Those of them where they speak TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secure: Vec<String>,
     /// The services by name.
     pub services: Vec<ServiceStatus>,
     /// Settings changed in the file that wait for a restart.

@@ -73,6 +73,8 @@ pub struct Ties {
     pub started: Timestamp,
     /// Where clients connect.
     pub listen: Vec<String>,
+    /// Those of them where they speak TLS.
+    pub secure: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Whether the process is on its way out.
     pub draining: Box<dyn Fn() -> bool + Send + Sync>,
     /// Settings of the file that wait for a restart.
@@ -200,6 +202,7 @@ fn whole_status(ties: &Ties) -> Status {
         saved: control.is_saved(),
         draining: (ties.draining)(),
         listen: ties.listen.clone(),
+        secure: (ties.secure)(),
         services: services.collect(),
         drift: (ties.drift)(),
         predecessors: control.predecessors().all().into_iter().map(predecessor).collect(),
