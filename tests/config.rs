@@ -45,6 +45,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.proxy.listen, ["[::]:8080".parse().unwrap()]);
     assert_eq!(config.proxy.drain, Duration::from_secs(30));
+    assert_eq!(config.proxy.handover, Duration::from_secs(12 * 3600));
     let listeners = vec![tidegate::proxy::ListenerSettings::plain()];
     assert_eq!(config.proxy.live, tidegate::proxy::LiveSettings { listeners, ..Default::default() });
     assert_eq!(config.admin.socket, PathBuf::from("/run/tidegate/admin.sock"));
@@ -127,6 +128,17 @@ timeouts: {drain: 30}
   services.cart.green.endpoints = []        line 11: green has no endpoint; add one or remove green
   timeouts.drain = 30                       line 12: a time needs its unit; did you mean 30s?"
     );
+}
+
+#[test]
+fn an_old_process_may_not_hold_on_for_ever() {
+    let with = |time: &str| {
+        let services = "services: {a: {blue: http://a:1, green: http://b:1}}";
+        parse(&format!("timeouts: {{handover: {time}}}\n{services}"))
+    };
+    assert_eq!(with("168h").unwrap().proxy.handover, Duration::from_secs(7 * 24 * 3600));
+    let why = with("169h").unwrap_err().to_string();
+    assert!(why.contains("timeouts.handover = 169h") && why.contains("at most"), "{why}");
 }
 
 #[test]

@@ -8,12 +8,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use super::phase::Phase;
 use super::reloader::Reloader;
 use crate::clock;
 use crate::proxy::LiveSettings;
@@ -26,24 +22,18 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What a file is known by: its inode, size and time of change in nanoseconds; `None` while it cannot be looked at.
 type Trace = Option<(u64, u64, i64, i64)>;
 
-/// Looks after all files of TLS until the process ends.
-pub(super) async fn watch(reloader: Arc<Reloader>, mut phases: watch::Receiver<Phase>) {
-    let looks = async {
-        let mut read = look(&reloader).await;
-        let mut last = read.clone();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = look(&reloader).await;
-            if now == last && now != read {
-                read.clone_from(&now);
-                reload(&reloader).await;
-            }
-            last = now;
+/// Looks after all files of TLS for ever.
+pub(super) async fn watch(reloader: &Reloader) {
+    let mut read = look(reloader).await;
+    let mut last = read.clone();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = look(reloader).await;
+        if now == last && now != read {
+            read.clone_from(&now);
+            reload(reloader).await;
         }
-    };
-    tokio::select! {
-        () = looks => {}
-        _ = phases.wait_for(|phase| *phase == Phase::Ending) => {}
+        last = now;
     }
 }
 

@@ -10,10 +10,14 @@ use crate::traffic::PerVariant;
 /// Everything in force, for the page.
 pub fn facts(control: &Control, access_log_dropped: u64, certificates: Vec<CertificateFacts>) -> Facts {
     let (table, desired) = (control.table(), control.desired());
+    let predecessors = control.predecessors().all();
     let rollout = |service: &Service| control.rollout_figures(&desired, &service.settings.name);
     Facts {
         generation: table.generation(),
         state_unsaved: !control.is_saved(),
+        predecessors: predecessors.len() as u64,
+        predecessor_tunnels: predecessors.iter().map(|old| old.holds.tunnels).sum(),
+        predecessor_requests: predecessors.iter().map(|old| old.holds.requests).sum(),
         access_log_dropped,
         services: table.services().iter().map(|service| describe(service, rollout(service))).collect(),
         certificates,

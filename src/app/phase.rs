@@ -7,6 +7,8 @@ use tokio::sync::watch;
 pub(super) enum Phase {
     /// Nothing: it serves.
     Serving,
+    /// To go when what is open has ended: another process serves.
+    Leaving,
     /// To stop after open requests.
     Draining,
     /// To stop at once.

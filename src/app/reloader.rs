@@ -183,6 +183,7 @@ impl Fixed {
             ("listen", listen.join(", ")),
             ("threads", proxy.threads.to_string()),
             ("timeouts.drain", format!("{:?}", proxy.drain)),
+            ("timeouts.handover", format!("{:?}", proxy.handover)),
             ("state", state.display().to_string()),
             ("admin.socket", admin.socket.display().to_string()),
             ("admin.group", admin.group.clone().unwrap_or_else(|| "none".to_owned())),

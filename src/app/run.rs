@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::handover::{Inherited, Origin, Taker};
+use super::handover::{Elders, Inherited, Link, Origin, Taken, Taker};
 use super::running::{Daemon, Extras, Prepared, Running, Source, StartError};
 use super::supervisor::Supervisor;
 use crate::admin::api::{Problem, Reloaded, Upgraded};
@@ -54,12 +54,12 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         Ok(prepared)
     });
     let begun = prepared.and_then(|(prepared, services)| {
-        let (health, lock) = taker.receive().map_err(StartError::from)?;
+        let Taken { health, lock, elders } = taker.receive().map_err(StartError::from)?;
         let opened = Opened::take_over(prepared.state(), lock).map_err(StartError::from)?;
-        Ok((Running::begin(prepared, opened, Some(&health))?, services))
+        Ok((Running::begin(prepared, opened, Some(&health))?, elders, services))
     });
     match begun {
-        Ok((running, services)) => take_over(taker, running, services),
+        Ok((running, elders, services)) => take_over(taker, elders, running, services),
         Err(error) => {
             taker.refuse(with_causes(&error));
             Err(error)
@@ -83,10 +83,10 @@ fn prepare(options: RunOptions, inherited: Inherited) -> Result<(Prepared, usize
 }
 
 /// Serves in place of another process from now on.
-fn take_over(taker: Taker, running: Running, services: usize) -> Result<(), RunError> {
+fn take_over(taker: Taker, elders: Elders, running: Running, services: usize) -> Result<(), RunError> {
     let (pid, version) = taker.old();
     let (old, control) = (format!("process {pid}, tidegate {version}"), running.control().clone());
-    let relay = taker.serves(&control, running.socket());
+    let links = taker.serves(elders, &control, running.socket());
     control.open();
     control.record(AuditEntry {
         time: clock::wall(),
@@ -97,17 +97,9 @@ fn take_over(taker: Taker, running: Running, services: usize) -> Result<(), RunE
         to: Some(format!("process {}, tidegate {}", std::process::id(), env!("CARGO_PKG_VERSION"))),
         ..AuditEntry::default()
     });
-    relay.is_open();
-    serve(running, services, move || {
-        let relayed = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
-            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
-                runtime.block_on(relay.run(control));
-            }
-        });
-        if let Err(error) = relayed {
-            eprintln!("tidegate: WARNING: the process before is not told of kills: {error}");
-        }
-    })
+    links.iter().rev().take(1).for_each(Link::is_open);
+    let begin_links = running.linker();
+    serve(running, services, move || begin_links(links))
 }
 
 /// Serves until it is told to stop.
@@ -234,11 +226,9 @@ pub fn listen_for_signals(running: &Running) -> Result<(), StartError> {
 /// Why it failed was said where it did.
 fn tell_upgrade(upgrade: Result<Upgraded, Problem>) {
     match upgrade {
-        Ok(Upgraded { new, drain_ms, .. }) => {
+        Ok(Upgraded { new, .. }) => {
             let (pid, version) = (new.pid, new.version);
-            eprintln!(
-                "tidegate: process {pid} has taken over (tidegate {version}); open requests have {drain_ms} ms to end"
-            );
+            eprintln!("tidegate: process {pid} has taken over (tidegate {version})");
         }
         Err(problem) => eprintln!("tidegate: {}", problem.error),
     }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::descriptors;
-use super::handover::{Inherited, InheritedAdmin, Origin, TakeOverError};
+use super::handover::{Inherited, InheritedAdmin, Link, Links, Origin, TakeOverError};
 use super::phase::{Phase, raise};
 use super::reloader::{Fixed, Reloader, Turns};
 use super::supervisor::Supervisor;
@@ -33,6 +33,8 @@ use crate::store::{AuditEntry, SecretError};
 use crate::telemetry::{AccessLog, AccessLogError, Tallies, control_metrics};
 use crate::traffic::{Key, KeyError, Keys};
 
+/// How much longer than this process those before it may take to stop.
+const PREDECESSORS_LATER: Duration = Duration::from_secs(1);
 /// How long the access log may take for its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -161,6 +163,7 @@ pub struct Running {
     supervisor: Arc<Supervisor>,
     access_log: AccessLog,
     phase: watch::Sender<Phase>,
+    drain: Duration,
     threads: Vec<JoinHandle<()>>,
     telemetry: Option<SocketAddr>,
     socket: PathBuf,
@@ -251,7 +254,8 @@ impl Running {
             phase: phase.clone(),
             passed_on,
             host: host.clone(),
-            drain: proxy_settings.drain,
+            handover: proxy_settings.handover,
+            links: Arc::new(Links::default()),
             is_under_way: AtomicBool::new(false),
         });
         let reloader = Arc::new(Reloader {
@@ -273,6 +277,15 @@ impl Running {
             host,
             started: clock::wall(),
             listen: proxy.addresses().iter().map(ToString::to_string).collect(),
+            secure: Box::new({
+                let (live, addresses) = (live.clone(), proxy.addresses().to_vec());
+                move || {
+                    let live = live.load();
+                    let doors = addresses.iter().enumerate();
+                    let secure = doors.filter(|(number, _)| live.listener(*number).tls.is_some());
+                    secure.map(|(_, address)| address.to_string()).collect()
+                }
+            }),
             draining: Box::new({
                 let phases = phases.clone();
                 move || *phases.borrow() > Phase::Serving
@@ -348,12 +361,14 @@ impl Running {
         let control_thread = {
             let ends = Ends { phases: phases.clone(), passed_on: passes_on.clone() };
             let (control, supervisor) = (control.clone(), supervisor.clone());
-            move || checks_and_ticks(control, seed, ends, &supervisor)
+            let drain = proxy_settings.drain;
+            move || checks_and_ticks(control, seed, ends, drain, &supervisor)
         };
         threads.push(spawn("control", control_thread).map_err(system("a thread"))?);
         let certificates_thread = {
-            let (reloader, phases) = (reloader.clone(), phases.clone());
-            move || look_at_certificates(reloader, phases)
+            let reloader = reloader.clone();
+            let ends = Ends { phases: phases.clone(), passed_on: passes_on.clone() };
+            move || look_at_certificates(reloader, ends)
         };
         threads.push(spawn("certificates", certificates_thread).map_err(system("a thread"))?);
         let hooks_thread = {
@@ -369,6 +384,7 @@ impl Running {
             supervisor,
             access_log,
             phase,
+            drain: proxy_settings.drain,
             threads,
             telemetry: telemetry_address,
             socket,
@@ -399,6 +415,13 @@ impl Running {
     /// The control plane.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Begins to tell those before this process what is in force.
+    pub(super) fn linker(&self) -> impl FnOnce(Vec<Link>) + use<> {
+        let (links, control) = (self.upgrader.links.clone(), self.control.clone());
+        let phases = self.phase.subscribe();
+        move |new| links.begin(new, &control, &phases)
     }
 
     /// Asks it to stop: after open requests, or `now`. Asking again never slows it down.
@@ -432,7 +455,7 @@ impl Running {
             .enable_time()
             .build()
             .map_err(|source| StartError::System { what: "a runtime", source })?;
-        let Self { control, proxy, upgrader, supervisor, access_log, phase, threads, .. } = self;
+        let Self { control, proxy, upgrader, supervisor, access_log, phase, drain, threads, .. } = self;
         let mut phases = phase.subscribe();
         runtime.block_on(async {
             // The sender is ours: it cannot be gone.
@@ -442,11 +465,26 @@ impl Running {
             if !*upgrader.passed_on.borrow() {
                 supervisor.stops();
             }
-            proxy.drain();
+            let last = clock::now() + drain.saturating_add(PREDECESSORS_LATER);
+            let obeyed = async {
+                loop {
+                    match *phases.borrow_and_update() {
+                        Phase::Serving => {}
+                        Phase::Leaving => proxy.leave(),
+                        Phase::Draining => proxy.drain(),
+                        Phase::Stopping | Phase::Ending => proxy.stop_now(),
+                    }
+                    if phases.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            };
             tokio::select! {
                 () = proxy.drained() => {}
-                _ = phases.wait_for(|phase| *phase > Phase::Draining) => proxy.stop_now(),
+                () = obeyed => {}
             }
+            // A service manager takes this process for the service: what those before hold ends with it.
+            wait_for_predecessors(&control, phase.subscribe(), last).await;
         });
         proxy.join();
         raise(&phase, Phase::Ending);
@@ -458,6 +496,16 @@ impl Running {
         access_log.close(LOG_PATIENCE);
         Ok(saved)
     }
+}
+
+/// Until they are gone, and no longer than they are given.
+async fn wait_for_predecessors(control: &Control, mut phases: watch::Receiver<Phase>, last: Instant) {
+    tokio::select! {
+        () = control.predecessors().gone() => return,
+        () = tokio::time::sleep_until(last.into()) => return,
+        _ = phases.wait_for(|phase| *phase >= Phase::Stopping) => {}
+    }
+    let _ = tokio::time::timeout(PREDECESSORS_LATER, control.predecessors().gone()).await;
 }
 
 /// What the planner is asked, in its own words.

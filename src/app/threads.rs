@@ -132,7 +132,25 @@ pub(super) fn admin_and_telemetry(
     block_on("admin", serve);
 }
 
-pub(super) fn checks_and_ticks(control: Control, seed: u64, ends: Ends, supervisor: &Supervisor) {
+pub(super) fn checks_and_ticks(
+    control: Control,
+    seed: u64,
+    ends: Ends,
+    drain: Duration,
+    supervisor: &Supervisor,
+) {
+    // What is held after an upgrade asks for no endpoint any more, once connections that were kept are gone.
+    let checks = async {
+        let useless = async {
+            ends.passed_on().await;
+            tokio::time::sleep(drain).await;
+        };
+        tokio::select! {
+            () = run_checks(control.clone(), seed) => {}
+            () = useless => {}
+        }
+        std::future::pending::<()>().await;
+    };
     let ticks = async {
         let mut every = tokio::time::interval(TICK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -154,7 +172,7 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, ends: Ends, supervis
     };
     let work = async {
         tokio::select! {
-            () = run_checks(control.clone(), seed) => {}
+            () = checks => {}
             () = ticks => {}
             () = ends.ending() => {}
         }
@@ -166,8 +184,15 @@ pub(super) fn tell_and_ask(control: Control, settings: Arc<ArcSwap<HookSettings>
     block_on("hooks", hooks::run(control, settings, seed, ends.first()));
 }
 
-pub(super) fn look_at_certificates(reloader: Arc<Reloader>, phases: watch::Receiver<Phase>) {
-    block_on("certificates", certificates::watch(reloader, phases));
+pub(super) fn look_at_certificates(reloader: Arc<Reloader>, ends: Ends) {
+    let watch = async {
+        tokio::select! {
+            () = certificates::watch(&reloader) => {}
+            // Whoever has taken over shows them.
+            () = ends.first() => {}
+        }
+    };
+    block_on("certificates", watch);
 }
 
 fn block_on(name: &str, work: impl Future<Output = ()>) {

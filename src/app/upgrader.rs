@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::handover::{Failed, Giver, Origin, Upgrading};
+use super::handover::{Failed, Giver, Links, Origin, Upgrading};
 use super::phase::{Phase, raise};
 use crate::admin::api::{Problem, ProblemKind, ProcessVersion, UpgradeRequest, Upgraded};
 use crate::clock;
@@ -36,7 +36,10 @@ pub(super) struct Upgrader {
     /// Becomes true when another process has taken over.
     pub(super) passed_on: watch::Sender<bool>,
     pub(super) host: String,
-    pub(super) drain: Duration,
+    /// How long this process may hold on afterwards.
+    pub(super) handover: Duration,
+    /// Conversations with those before this process.
+    pub(super) links: Arc<Links>,
     pub(super) is_under_way: AtomicBool,
 }
 
@@ -86,10 +89,12 @@ impl Upgrader {
             Err(problem) => drop(tell.send(Err(problem))),
             Ok((upgraded, upgrading)) => {
                 self.passed_on.send_replace(true);
-                raise(&self.phase, Phase::Draining);
+                raise(&self.phase, Phase::Leaving);
                 // Whoever asked may have gone.
                 let _ = tell.send(Ok(upgraded));
-                upgrading.follow(&self.control);
+                upgrading.follow(&self.control, |now| {
+                    raise(&self.phase, if now { Phase::Stopping } else { Phase::Draining });
+                });
             }
         }
     }
@@ -137,7 +142,7 @@ impl Upgrader {
                     new: ProcessVersion { pid: upgrading.pid, version: upgrading.version.clone() },
                     took_ms: millis(took),
                     closed_ms: millis(upgrading.closed),
-                    drain_ms: millis(self.drain),
+                    handover_ms: millis(self.handover),
                 };
                 Ok((upgraded, upgrading))
             }
@@ -171,6 +176,7 @@ impl Upgrader {
             admin_keeps_file: copies.admin_keeps_file.load(Ordering::Acquire),
             telemetry: telemetry.transpose()?,
             listen: sockets.into_places(),
+            links: self.links.clone(),
         })
     }
 

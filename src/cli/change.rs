@@ -173,6 +173,14 @@ pub(super) fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> St
             ", NOT SAVED: the disk does not answer; a restart may undo it"
         });
     }
+    if !changed.unconfirmed.is_empty() {
+        let pids: Vec<_> = changed.unconfirmed.iter().map(ToString::to_string).collect();
+        let plural = if pids.len() == 1 { "process" } else { "processes" };
+        end.push_str(&format!(
+            ", NOT CONFIRMED by {plural} {}, which may hold tunnels from before an upgrade",
+            pids.join(", ")
+        ));
+    }
     end.push_str(&format!(" [{}, generation {}]", changed.host, changed.generation));
 
     let mut lines: Vec<String> =
@@ -248,7 +256,15 @@ mod tests {
 
     fn changed(changes: Vec<ServiceChange>) -> Changed {
         let host = "web-1".to_owned();
-        Changed { host, generation: 41, saved: true, live_us: 210, changes, undo: None }
+        Changed {
+            host,
+            generation: 41,
+            saved: true,
+            unconfirmed: Vec::new(),
+            live_us: 210,
+            changes,
+            undo: None,
+        }
     }
 
     #[test]
@@ -271,6 +287,9 @@ mod tests {
 
     #[test]
     fn a_kill_that_is_not_on_disk_says_so() {
+        let unconfirmed = Changed { unconfirmed: vec![7, 9], ..changed(vec![change("shop", 25, 0)]) };
+        let text = reply(&unconfirmed, killed);
+        assert!(text.contains("saved, NOT CONFIRMED by processes 7, 9, which may hold"), "{text}");
         let unsaved = Changed { saved: false, ..changed(vec![change("shop\x1b[2J", 25, 0)]) };
         assert_eq!(
             reply(&unsaved, killed),

@@ -7,7 +7,7 @@ use super::figures::{self, NOTHING};
 use super::paint::{Line, Span, Style};
 use super::rollout::show;
 use super::watch::Form;
-use crate::admin::api::{EndpointStatus, ServiceStatus, Status, VariantStatus};
+use crate::admin::api::{EndpointStatus, Predecessor, ServiceStatus, Status, VariantStatus};
 use crate::traffic::{By, Lock, PerVariant, Role, Variant};
 
 /// More services than this are listed with one line each.
@@ -52,6 +52,9 @@ fn rendered(status: &Status, detail: Detail, width: usize, color: bool) -> Strin
     if status.draining {
         lines.extend(note(Style::Trouble, "stopping", "open requests may end, no new ones are taken", width));
     }
+    lines.extend(
+        status.predecessors.iter().flat_map(|old| note(Style::Bold, "before", &still_holds(old), width)),
+    );
     lines.extend(status.drift.iter().flat_map(|drift| note(Style::Bold, "drift", drift, width)));
     if status.services.len() > TABLES_MAX {
         lines.push(Line::new());
@@ -67,6 +70,14 @@ fn rendered(status: &Status, detail: Detail, width: usize, color: bool) -> Strin
         line.paint(width, color, &mut text);
     }
     text
+}
+
+/// `process 812 (tidegate 0.1.0) has held 3 tunnels and 1 request since 2026-01-01T00:00:00Z`.
+fn still_holds(old: &Predecessor) -> String {
+    let Predecessor { pid, version, since, tunnels, requests } = old;
+    let count = |count: u64, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let held = format!("{} and {}", count(*tunnels, "tunnel"), count(*requests, "request"));
+    format!("process {pid} (tidegate {version}) gave over at {since} and still holds {held}")
 }
 
 /// The same in one plain line a service: for logs, and for terminals that are none.

@@ -55,19 +55,22 @@ pub(super) fn upgrade(order: Upgrade, out: &mut dyn Write) -> Result<(), Failure
 
 /// `tidegate 0.1.0 → 0.2.0, process 812 → 977, in 94 ms; changes were refused for 12 ms [web-1]`.
 fn passed_on(upgraded: &Upgraded) -> String {
-    let Upgraded { host, old, new, took_ms, closed_ms, drain_ms } = upgraded;
+    let Upgraded { host, old, new, took_ms, closed_ms, handover_ms } = upgraded;
     let versions = if old.version == new.version {
         old.version.clone()
     } else {
         format!("{} → {}", old.version, new.version)
     };
-    let drain = show_duration(Duration::from_millis(*drain_ms));
+    let most = show_duration(Duration::from_millis(*handover_ms));
     let lines = [
         format!(
             "tidegate {versions}, process {} → {}, in {took_ms} ms; changes were refused for {closed_ms} ms [{host}]",
             old.pid, new.pid
         ),
-        format!("process {} ends what it still holds within {drain}", old.pid),
+        format!(
+            "process {} goes with the last tunnel or stream that it holds, after {most} at most",
+            old.pid
+        ),
     ];
     lines.iter().map(|line| printable(line) + "\n").collect()
 }
@@ -118,16 +121,28 @@ pub(super) fn tester(order: Override, out: &mut dyn Write) -> Result<(), Failure
 
 /// A command that tries the cookie out.
 fn curl(status: &Status, service: &str, answer: &OverrideAnswer) -> String {
-    let listen = status.listen.first().map_or("127.0.0.1:8080", String::as_str);
+    // Where both are, the clear one may only lead to the other.
+    let secure = status.secure.first();
+    let listen = secure.or(status.listen.first()).map_or("127.0.0.1:8080", String::as_str);
     let near = listen.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1);
     let route =
         status.services.iter().find(|found| found.name == service).and_then(|found| found.routes.first());
     let (host, path) = route.and_then(|route| Some(route.split_at(route.find('/')?))).unwrap_or(("*", "/"));
     let host = match host.strip_prefix("*.") {
-        _ if host == "*" => String::new(),
-        Some(domain) => format!(" -H 'Host: www.{domain}'"),
-        None => format!(" -H 'Host: {host}'"),
+        _ if host == "*" => None,
+        Some(domain) => Some(format!("www.{domain}")),
+        None => Some(host.to_owned()),
     };
+    if secure.is_some() {
+        let cookie = format!("{}={}", answer.https_name, answer.https_value);
+        return match host {
+            // Connected to here, it still asks for the name's certificate.
+            Some(host) => format!("curl -b '{cookie}' --connect-to '::{near}' https://{host}{path}"),
+            // Certificates are for names.
+            None => format!("curl -k -b '{cookie}' https://{near}{path}"),
+        };
+    }
+    let host = host.map(|host| format!(" -H 'Host: {host}'")).unwrap_or_default();
     format!("curl -b '{}={}'{host} http://{near}{path}", answer.name, answer.value)
 }
 
@@ -180,12 +195,12 @@ mod tests {
             new: process(977, to),
             took_ms: 94,
             closed_ms: 12,
-            drain_ms: 30_000,
+            handover_ms: 43_200_000,
         };
         assert_eq!(
             passed_on(&upgraded("0.2.0")),
             "tidegate 0.1.0 → 0.2.0, process 812 → 977, in 94 ms; changes were refused for 12 ms [web-1]\n\
-             process 812 ends what it still holds within 30s\n"
+             process 812 goes with the last tunnel or stream that it holds, after 12h at most\n"
         );
         assert!(passed_on(&upgraded("0.1.0")).starts_with("tidegate 0.1.0, process 812 → 977, "));
     }
@@ -214,5 +229,14 @@ mod tests {
             "curl -b 't=v' -H 'Host: www.example.com' http://[::1]:80/",
         );
         check(&answer, "10.0.0.1:80", "a.com/x", "curl -b 't=v' -H 'Host: a.com' http://10.0.0.1:80/x");
+
+        let mut status = example(1);
+        status.listen = vec!["0.0.0.0:80".to_owned(), "0.0.0.0:443".to_owned()];
+        status.secure = vec!["0.0.0.0:443".to_owned()];
+        status.services[0].routes = vec!["a.com/x".to_owned()];
+        let by_name = "curl -b '__Host-t=w' --connect-to '::127.0.0.1:443' https://a.com/x";
+        assert_eq!(curl(&status, "shop", &answer), by_name);
+        status.services[0].routes = vec!["*/".to_owned()];
+        assert_eq!(curl(&status, "shop", &answer), "curl -k -b '__Host-t=w' https://127.0.0.1:443/");
     }
 }

@@ -179,6 +179,8 @@ pub(super) struct ClientTimeoutsFile {
     pub(super) keep_alive_idle: Option<Written<Duration>>,
     /// How long open requests may go on after a stop was asked for. Default 30s.
     pub(super) drain: Option<Written<Duration>>,
+    /// How long the old process may keep tunnels and other long streams after an upgrade. Default 12h, at most 168h.
+    pub(super) handover: Option<Written<Duration>>,
     /// How long open streams of a variant may go on after it was killed. Default 10s.
     pub(super) grace: Option<Written<Duration>>,
 }

@@ -26,6 +26,9 @@ const STATE: &str = "/var/lib/tidegate";
 /// Below a user's home, by the XDG Base Directory Specification.
 const STATE_AT_HOME: &str = ".local/state";
 const DRAIN: Duration = Duration::from_secs(30);
+const HANDOVER: Duration = Duration::from_secs(12 * 3600);
+/// A week: whoever upgrades daily has no more than seven old processes.
+const HANDOVER_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 const SAMPLED: Option<Weight> = Weight::from_percent(1);
 const THREADS_MAX: usize = 1024;
 /// Below this, requests that browsers send every day would be refused.
@@ -50,6 +53,7 @@ pub(super) fn proxy(
         listen,
         threads: threads(findings, file.threads.as_ref(), flags),
         drain: findings.read_or("timeouts", "drain", timeouts.drain.as_ref(), DRAIN),
+        handover: handover(findings, timeouts.handover.as_ref()),
         live: LiveSettings {
             trusted_proxies: trusted_proxies(findings, file.trusted_proxies.take()),
             grace: Grace(findings.read_or("timeouts", "grace", timeouts.grace.as_ref(), Grace::default().0)),
@@ -196,6 +200,19 @@ fn client_timeouts(findings: &mut Findings, file: &ClientTimeoutsFile) -> Client
         head: read("head", &file.head, default.head),
         keep_alive_idle: read("keep_alive_idle", &file.keep_alive_idle, default.keep_alive_idle),
     }
+}
+
+fn handover(findings: &mut Findings, written: Option<&Written<Duration>>) -> Duration {
+    let time = findings.read_or("timeouts", "handover", written, HANDOVER);
+    if let Some(written) = written.filter(|_| time > HANDOVER_MAX) {
+        let most = show_duration(HANDOVER_MAX);
+        findings.wrong(
+            "timeouts.handover",
+            written,
+            format!("an old process must go at last; {most} at most"),
+        );
+    }
+    time
 }
 
 /// A time that must be more than none.

@@ -39,16 +39,27 @@ enum Step {
 impl Attempt {
     /// Makes the change, the quick way if it is safe.
     pub(super) async fn make(self) -> Result<Committed, CommitError> {
-        match self.toward_stable()? {
-            Step::Done(committed) => Ok(committed),
-            Step::Wait { committed, ticket, kills } => Ok(self.saved(committed, ticket, kills).await),
-            // A task of its own: if the client goes away, what is on disk must still be brought in line with
-            // what is in force.
-            Step::Risk(mark) => match tokio::spawn(async move { self.toward_candidate(mark).await }).await {
-                Ok(done) => done,
-                Err(_) => Err(CommitError::Busy),
-            },
-        }
+        let control = self.control.clone();
+        let confirmed = |generation| control.predecessors().confirmed(generation);
+        let (committed, unconfirmed) = match self.toward_stable()? {
+            Step::Done(committed) => {
+                let unconfirmed = confirmed(committed.generation).await;
+                (committed, unconfirmed)
+            }
+            Step::Wait { committed, ticket, kills } => {
+                let generation = committed.generation;
+                tokio::join!(self.saved(committed, ticket, kills), confirmed(generation))
+            }
+            Step::Risk(mark) => {
+                // A task of its own: if the client goes away, what is on disk must still be brought in line with
+                // what is in force.
+                let made = tokio::spawn(async move { self.toward_candidate(mark).await }).await;
+                let committed = made.unwrap_or(Err(CommitError::Busy))?;
+                let unconfirmed = confirmed(committed.generation).await;
+                (committed, unconfirmed)
+            }
+        };
+        Ok(Committed { unconfirmed, ..committed })
     }
 
     /// Makes the change now or not at all: `false` if it has to wait for the disk first. Waits for nothing.
@@ -92,6 +103,7 @@ impl Attempt {
         let committed = Committed {
             generation: stamp.generation,
             saved: false,
+            unconfirmed: Vec::new(),
             live: live_after,
             changes: applied.changes,
         };
@@ -163,7 +175,8 @@ impl Attempt {
             if let Change::Deploy { service, .. } = &self.change {
                 self.control.measure_anew(service);
             }
-            return Ok(Committed { generation, saved: true, live: live_after, changes });
+            let unconfirmed = Vec::new();
+            return Ok(Committed { generation, saved: true, unconfirmed, live: live_after, changes });
         }
         // Others kept coming in between, or made the same change.
         match self.toward_stable()? {
@@ -217,6 +230,7 @@ impl Attempt {
         Ok(Some(Committed {
             generation: answer.generation,
             saved: self.control.is_saved(),
+            unconfirmed: Vec::new(),
             live: Duration::from_micros(answer.live_us),
             changes: answer.changes.clone(),
         }))
@@ -245,6 +259,7 @@ impl Attempt {
         let committed = Committed {
             generation: live.desired.generation,
             saved: self.is_saved(),
+            unconfirmed: Vec::new(),
             live: Duration::ZERO,
             changes: applied.changes.clone(),
         };

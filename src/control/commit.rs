@@ -22,6 +22,7 @@ use super::desired::{Desired, GENERATIONS_AHEAD};
 use super::events::Events;
 use super::holdings::{Holdings, Ownership, Pen};
 use super::live::{CheckKey, Live};
+use super::predecessors::Predecessors;
 use super::recovery::{self, KillFile, TIDEGATE};
 use super::rollouts::{EvidenceDisk, Rollouts};
 use super::saver::{Outcome, Saver, Sink, Ticket};
@@ -67,6 +68,9 @@ pub struct Committed {
     pub generation: u64,
     /// Whether it is on disk.
     pub saved: bool,
+    /// The processes from before an upgrade that have not confirmed it within a second: what they hold may not know of
+    /// it yet.
+    pub unconfirmed: Vec<u32>,
     /// From the request read to the table published.
     pub live: Duration,
     /// What became of each service.
@@ -138,6 +142,7 @@ pub(super) struct Inner {
     pub(super) events: Arc<Events>,
     /// Where the state is kept on a real disk.
     pub(super) holdings: OnceLock<Holdings>,
+    predecessors: Predecessors,
     pub(super) ownership: Ownership,
     pub(super) tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
@@ -281,6 +286,7 @@ impl Control {
             saver,
             events,
             holdings: OnceLock::new(),
+            predecessors: Predecessors::default(),
             ownership: Ownership::default(),
             rollouts,
             windows: Mutex::new(Windows::new(tallies.clone())),
@@ -334,6 +340,11 @@ impl Control {
     /// Whether everything in force is on disk.
     pub fn is_saved(&self) -> bool {
         self.inner.saver.is_saved()
+    }
+
+    /// Processes from before an upgrade that obey what is in force here.
+    pub fn predecessors(&self) -> &Predecessors {
+        &self.inner.predecessors
     }
 
     /// What happened, and what will.

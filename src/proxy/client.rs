@@ -188,6 +188,11 @@ impl Client {
         self.since.get() + self.live.timeouts.keep_alive_idle
     }
 
+    /// Whether it has had an answer and waits for nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.get() == 0 && self.begun.get() > 0 && !self.has_begun.get() && self.blocked.get().is_none()
+    }
+
     /// Whether the next byte begins a request.
     fn waits_for_a_head(&self) -> bool {
         self.open.get() == 0 && !self.has_begun.get() && !self.is_chatty.get()

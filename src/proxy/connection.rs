@@ -244,6 +244,9 @@ async fn drive(
         if let Poll::Ready(result) = connection(cx, says_goodbye) {
             return Poll::Ready(End::Served(result));
         }
+        if client.worker.parts_with_idle.get() && client.is_idle() {
+            return Poll::Ready(End::Cut);
+        }
         if let Some((at, _)) = client.deadline()
             && at < timer.deadline().into_std()
         {

@@ -62,11 +62,19 @@ pub enum StartError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
+    Leaving,
     Draining,
     Stopping,
 }
 
-/// The data plane. It goes on when this is dropped; end it with [`Proxy::drain`] or [`Proxy::stop_now`].
+/// How long a thread that accepts no more waits for what it holds.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    drain: Duration,
+    handover: Duration,
+}
+
+/// The data plane. It goes on when this is dropped; end it with [`Proxy::leave`], [`Proxy::drain`] or [`Proxy::stop_now`].
 #[derive(Debug)]
 pub struct Proxy {
     addresses: Vec<SocketAddr>,
@@ -107,10 +115,11 @@ impl Proxy {
         let (phase, told) = watch::channel(Phase::Serving);
         let (count_down, alive) = watch::channel(count);
         let count_down = Arc::new(count_down);
+        let patience = Patience { drain: settings.drain, handover: settings.handover };
         let process = getrandom::u64().unwrap_or_else(|_| clock::wall().as_millis());
         let mut threads = Vec::with_capacity(count);
         for (index, listeners) in listeners.into_iter().enumerate() {
-            let (shared, lobby, told, drain) = (shared.clone(), lobby.clone(), told.clone(), settings.drain);
+            let (shared, lobby, told) = (shared.clone(), lobby.clone(), told.clone());
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -127,7 +136,7 @@ impl Proxy {
                             Worker::new(index, process, room, lobby, shared, clock::wall()),
                             listeners,
                             told,
-                            drain,
+                            patience,
                         ),
                     );
                     // What is still open ends here, and is counted as it ends.
@@ -141,7 +150,7 @@ impl Proxy {
     }
 
     /// Copies of the listening sockets, for a process that takes over: connections that wait on them are accepted by
-    /// whoever is first. `None` while it drains.
+    /// whoever is first. `None` once this one accepts no more.
     pub fn share_sockets(&self) -> io::Result<Option<Sockets>> {
         self.sockets
             .lock()
@@ -156,6 +165,13 @@ impl Proxy {
         &self.addresses
     }
 
+    /// Accepts no more connections, because another process does, and keeps what is open: tunnels and long streams go
+    /// on until they end or the handover's deadline of the settings. Every other connection ends with its next answer,
+    /// idle ones at the deadline for draining.
+    pub fn leave(&self) {
+        self.advance(Phase::Leaving);
+    }
+
     /// Accepts no more connections, and ends each with its next answer; idle ones end at the deadline
     /// of the settings.
     pub fn drain(&self) {
@@ -167,7 +183,7 @@ impl Proxy {
         self.advance(Phase::Stopping);
     }
 
-    /// Waits until draining or stopping is over.
+    /// Waits until leaving, draining or stopping is over.
     pub async fn drained(&self) {
         // The sender goes only with the last thread.
         drop(self.alive.clone().wait_for(|alive| *alive == 0).await);
@@ -214,7 +230,7 @@ async fn work(
     worker: Worker,
     listeners: Vec<(usize, StdListener)>,
     told: watch::Receiver<Phase>,
-    drain: Duration,
+    patience: Patience,
 ) {
     let worker = Rc::new(worker);
     worker.beat(clock::now(), clock::wall());
@@ -225,7 +241,7 @@ async fn work(
         let (worker, told, accepting) = (worker.clone(), told.clone(), accepting.clone());
         accepting.set(accepting.get() + 1);
         tokio::task::spawn_local(async move {
-            accept(worker, number, listener, reached(told, Phase::Draining)).await;
+            accept(worker, number, listener, reached(told, Phase::Leaving)).await;
             accepting.set(accepting.get() - 1);
         });
     }
@@ -240,7 +256,7 @@ async fn work(
     };
     tokio::task::spawn_local(heart);
 
-    reached(told.clone(), Phase::Draining).await;
+    reached(told.clone(), Phase::Leaving).await;
     worker.drain();
     let emptied = async {
         while accepting.get() > 0 || worker.clients.len() > 0 {
@@ -248,8 +264,25 @@ async fn work(
         }
     };
     tokio::select! {
-        () = reached(told, Phase::Stopping) => {}
+        () = reached(told.clone(), Phase::Stopping) => {}
         () = emptied => {}
-        () = tokio::time::sleep(drain) => {}
+        () = wait_for_the_rest(&worker, told, patience) => {}
     }
+}
+
+/// Resolves when whatever is open has had its time.
+async fn wait_for_the_rest(worker: &Worker, told: watch::Receiver<Phase>, patience: Patience) {
+    let Patience { drain, handover } = patience;
+    let leaving = async {
+        tokio::time::sleep(drain.min(handover)).await;
+        worker.part_with_idle_clients();
+        tokio::time::sleep(handover.saturating_sub(drain)).await;
+        worker.cut_within(clock::now(), drain);
+    };
+    tokio::select! {
+        biased;
+        () = reached(told, Phase::Draining) => {}
+        () = leaving => {}
+    }
+    tokio::time::sleep(drain).await;
 }

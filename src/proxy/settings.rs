@@ -22,6 +22,9 @@ pub struct ProxySettings {
     pub threads: NonZeroUsize,
     /// How long open requests may go on after a stop was asked for; default 30 s.
     pub drain: Duration,
+    /// How long tunnels and other long streams may go on in this process after another one has taken over; default
+    /// 12 h.
+    pub handover: Duration,
     /// What a reload may change.
     pub live: LiveSettings,
 }

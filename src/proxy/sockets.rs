@@ -87,6 +87,7 @@ mod tests {
             listen: listen.to_vec(),
             threads: threads.try_into().unwrap(),
             drain: std::time::Duration::ZERO,
+            handover: std::time::Duration::ZERO,
             live: Default::default(),
         }
     }

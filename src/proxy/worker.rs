@@ -50,6 +50,8 @@ pub(super) struct Worker {
     pub(super) exchanges: Registry<Rc<Exchange>>,
     pub(super) clients: Registry<Rc<Attention>>,
     pub(super) is_draining: Cell<bool>,
+    /// Clients that wait for nothing are not waited for any more.
+    pub(super) parts_with_idle: Cell<bool>,
     /// What requests that have passed here bear in `CDN-Loop`.
     pub(super) passed: HeaderValue,
     /// What all threads share of those who come in.
@@ -157,6 +159,7 @@ impl Worker {
             exchanges: Registry::new(),
             clients: Registry::new(),
             is_draining: Cell::new(false),
+            parts_with_idle: Cell::new(false),
             passed: headers::passed_by(process),
             turnstile: Turnstile::new(lobby.crowd.clone(), lobby.threads),
             turnstiles: RefCell::default(),
@@ -338,6 +341,19 @@ impl Worker {
     pub(super) fn drain(&self) {
         self.is_draining.set(true);
         self.clients.each(|client| client.wake());
+    }
+
+    /// Ends connections without an open request, now and as soon as they have none.
+    pub(super) fn part_with_idle_clients(&self) {
+        self.parts_with_idle.set(true);
+        self.clients.each(|client| client.wake());
+    }
+
+    /// Ends everything that is open within a time, each at a random moment, so that clients do not come back all at
+    /// once.
+    pub(super) fn cut_within(&self, now: Instant, time: Duration) {
+        self.be_patient_for(time);
+        self.exchanges.each(|exchange| exchange.cut_at(now + time.mul_f64(self.random.borrow_mut().f64())));
     }
 }
 

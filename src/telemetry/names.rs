@@ -121,6 +121,15 @@ pub const GENERATION: Metric = gauge("tidegate_generation", "The number of the r
 /// no labels
 pub const STATE_UNSAVED: Metric =
     gauge("tidegate_state_unsaved", "Whether a change is in force that the disk does not have yet.");
+/// no labels
+pub const PREDECESSORS: Metric =
+    gauge("tidegate_predecessors", "Processes from before an upgrade that still hold something.");
+/// no labels
+pub const PREDECESSOR_TUNNELS: Metric =
+    gauge("tidegate_predecessor_tunnels", "Open tunnels in processes from before an upgrade.");
+/// no labels
+pub const PREDECESSOR_REQUESTS: Metric =
+    gauge("tidegate_predecessor_requests", "Other open requests in processes from before an upgrade.");
 /// `{version}`
 pub const BUILD_INFO: Metric = gauge("tidegate_build_info", "Which Tidegate this is.");
 /// no labels

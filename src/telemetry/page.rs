@@ -43,6 +43,12 @@ pub struct Facts {
     pub generation: u64,
     /// Whether a change is in force that the disk does not have yet.
     pub state_unsaved: bool,
+    /// Processes from before an upgrade.
+    pub predecessors: u64,
+    /// What they hold: tunnels.
+    pub predecessor_tunnels: u64,
+    /// And other requests.
+    pub predecessor_requests: u64,
     /// Access log lines that were not written.
     pub access_log_dropped: u64,
     /// Every service in force.
@@ -317,6 +323,9 @@ impl Families {
         for (metric, value) in [
             (names::GENERATION, facts.generation),
             (names::STATE_UNSAVED, facts.state_unsaved.into()),
+            (names::PREDECESSORS, facts.predecessors),
+            (names::PREDECESSOR_TUNNELS, facts.predecessor_tunnels),
+            (names::PREDECESSOR_REQUESTS, facts.predecessor_requests),
             (names::CONNECTIONS_ACCEPTED, counts.connections_accepted),
             (names::CONNECTIONS_OPEN, counts.connections_open),
             (names::SHED, counts.shed),
@@ -490,6 +499,9 @@ mod tests {
         let facts = Facts {
             generation: 41,
             state_unsaved: true,
+            predecessors: 2,
+            predecessor_tunnels: 3,
+            predecessor_requests: 4,
             access_log_dropped: 7,
             services: vec![service("shop", 0), service("idle", 1)],
             certificates: vec![CertificateFacts {
@@ -533,6 +545,9 @@ mod tests {
             r#"tidegate_endpoint_healthy{service="shop",variant="green",endpoint="10.0.0.25:80"} 0"#,
             "tidegate_generation 41",
             "tidegate_state_unsaved 1",
+            "tidegate_predecessors 2",
+            "tidegate_predecessor_tunnels 3",
+            "tidegate_predecessor_requests 4",
             "tidegate_access_log_dropped_total 7",
             r#"tidegate_unrouted_requests_total{code="404"} 1"#,
             r#"tidegate_cookies_ignored_total{reason="expired"} 1"#,

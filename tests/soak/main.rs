@@ -25,7 +25,9 @@ use tidegate::telemetry::Tallies;
 use tidegate::traffic::Weight;
 
 mod abuse;
+mod browsers;
 mod rollouts;
+mod tunnels;
 
 use support::gate::{Asked, understand};
 use support::{By, Gate, Load, Origin, Seen, assert_share, get, origin, tidegate, until};

@@ -5,9 +5,11 @@ mod support;
 
 mod admin_bad_input;
 mod changes;
+mod clients;
 mod cookie;
 mod descriptors;
 mod drain;
+mod grpc;
 mod kill;
 mod many_services;
 mod reload;

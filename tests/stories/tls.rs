@@ -1,76 +1,12 @@
-//! TLS as operators live with it: certificates renewed under traffic, broken ones, what is said about them, and the
-//! clients that people use.
+//! TLS as operators live with it: certificates renewed under traffic, broken ones, and what is said about them.
 
 use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use rcgen::KeyPair;
 
-use crate::support::http::{Wire, get};
-use crate::support::{Gate, Origin, origin, tidegate, until};
-
-/// Signs certificates into a folder.
-struct Authority {
-    folder: tempfile::TempDir,
-    issuer: Issuer<'static, KeyPair>,
-    der: CertificateDer<'static>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self { folder, issuer: Issuer::new(params, key), der: certificate.der().clone() }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    /// Writes `shop.pem` and `shop.key`, as who renews them does: one after the other.
-    fn renew(&self) -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(["shop.test".to_owned(), "localhost".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "the shop");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.path("shop.pem"), certificate.pem()).unwrap();
-        std::fs::write(self.path("shop.key"), key.serialize_pem()).unwrap();
-        certificate.der().clone()
-    }
-
-    fn listen(&self) -> String {
-        let (cert, key) = (self.path("shop.pem"), self.path("shop.key"));
-        format!("listen: [{{address: \"127.0.0.1:0\", tls: [{{cert: {cert}, key: {key}}}]}}]")
-    }
-
-    /// A client, and the certificate that it was shown.
-    async fn meet(&self, gate: &Gate) -> (Wire<TlsStream<TcpStream>>, CertificateDer<'static>) {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).unwrap();
-        let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
-        let config = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(gate.address()).await.unwrap();
-        let name = ServerName::try_from("shop.test").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-        (Wire::new(stream), shown)
-    }
-}
+use crate::support::http::get;
+use crate::support::program::run;
+use crate::support::{Authority, Origin, origin, tidegate, until};
 
 async fn origins() -> (Origin, Origin) {
     (origin().says("blue").start().await, origin().says("green").start().await)
@@ -86,19 +22,21 @@ async fn renewed_files_are_shown_to_new_clients_and_disturb_no_old_one() {
     let authority = Authority::new();
     let first = authority.renew();
     let gate = tidegate().set(&authority.listen()).service("shop", &blue, &green).start_daemon().await;
-    let (mut old, shown) = authority.meet(&gate).await;
+    let (mut old, shown) = authority.meet(gate.address()).await;
     assert_eq!(shown, first);
     assert_eq!(old.ask(&hello()).await.unwrap().text(), "blue");
 
     let second = authority.renew();
-    until("the new certificate is shown", async || (authority.meet(&gate).await.1 == second).then_some(()))
-        .await;
+    until("the new certificate is shown", async || {
+        (authority.meet(gate.address()).await.1 == second).then_some(())
+    })
+    .await;
     assert_eq!(old.ask(&hello()).await.unwrap().text(), "blue");
 
     // Broken files change nothing, and are said.
     std::fs::write(authority.path("shop.pem"), "no certificate").unwrap();
     until("it is said", async || gate.said().contains("the old ones stay").then_some(())).await;
-    let (mut new, shown) = authority.meet(&gate).await;
+    let (mut new, shown) = authority.meet(gate.address()).await;
     assert_eq!(shown, second);
     assert_eq!(new.ask(&hello()).await.unwrap().text(), "blue");
     let metrics = gate.metrics().await;
@@ -106,7 +44,7 @@ async fn renewed_files_are_shown_to_new_clients_and_disturb_no_old_one() {
     assert!(text.contains("tidegate_certificate_expiry_timestamp_seconds"), "{text}");
 
     let third = authority.renew();
-    until("it is mended", async || (authority.meet(&gate).await.1 == third).then_some(())).await;
+    until("it is mended", async || (authority.meet(gate.address()).await.1 == third).then_some(())).await;
     assert_eq!(old.ask(&hello()).await.unwrap().text(), "blue");
 }
 
@@ -119,7 +57,7 @@ async fn a_reload_takes_new_certificates_and_refuses_broken_ones() {
     let second = authority.renew();
     let reloaded = gate.reload().await.unwrap();
     assert!(reloaded.drift.is_empty(), "{reloaded:?}");
-    let (mut client, shown) = authority.meet(&gate).await;
+    let (mut client, shown) = authority.meet(gate.address()).await;
     assert_eq!(shown, second);
 
     let key = KeyPair::generate().unwrap();
@@ -127,53 +65,7 @@ async fn a_reload_takes_new_certificates_and_refuses_broken_ones() {
     let (status, problem) = gate.reload().await.unwrap_err();
     assert!(status == 400 && problem.error.contains("is not the key of"), "{}", problem.error);
     assert_eq!(client.ask(&hello()).await.unwrap().text(), "blue");
-    assert_eq!(authority.meet(&gate).await.1, second);
-}
-
-#[tokio::test]
-async fn what_clients_people_use_agree() {
-    let (blue, green) = origins().await;
-    let authority = Authority::new();
-    authority.renew();
-    let gate = tidegate().set(&authority.listen()).service("shop", &blue, &green).start().await;
-    let port = gate.address().port();
-
-    let url = format!("https://localhost:{port}/");
-    for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
-        let ca = authority.path("ca.pem");
-        let arguments =
-            ["-sS", "--ipv4", flag, "--cacert", &ca, "--max-time", "20", "-w", " %{http_version}", &url];
-        match run("curl", &arguments).await {
-            Some(said) => assert_eq!(said, format!("blue {version}")),
-            None => skipped("curl"),
-        }
-    }
-    let address = format!("127.0.0.1:{port}");
-    for version in ["-tls1_2", "-tls1_3"] {
-        let ca = authority.path("ca.pem");
-        let arguments =
-            ["s_client", "-connect", &address, "-servername", "shop.test", version, "-CAfile", &ca, "-brief"];
-        match run("openssl", &arguments).await {
-            Some(said) => assert!(said.contains("Verification: OK"), "{said}"),
-            None => skipped("openssl"),
-        }
-    }
-}
-
-fn skipped(program: &str) {
-    println!("SKIPPED: there is no {program}");
-    eprintln!("SKIPPED: {program} is NOT tried: it is not installed");
-}
-
-/// What a program says on both outputs; `None` if it is not there.
-async fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let program = program.to_owned();
-    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    let ran = tokio::task::spawn_blocking(move || {
-        Command::new(program).args(arguments).stdin(std::process::Stdio::null()).output()
-    });
-    let output = ran.await.unwrap().ok()?;
-    Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    assert_eq!(authority.meet(gate.address()).await.1, second);
 }
 
 #[tokio::test]
@@ -187,6 +79,6 @@ async fn a_process_with_broken_certificates_does_not_start() {
     let file = folder.path().join("tidegate.yaml");
     std::fs::write(&file, yaml).unwrap();
     let file = file.display().to_string();
-    let said = run(env!("CARGO_BIN_EXE_tidegate"), &["run", "--config", &file]).await.unwrap();
+    let said = run(env!("CARGO_BIN_EXE_tidegate"), &["run", "--config", &file], b"").await.unwrap();
     assert!(said.contains("holds no private key in PEM"), "{said}");
 }

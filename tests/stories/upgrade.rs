@@ -12,6 +12,7 @@ use tidegate::admin::api::ProblemKind;
 use tidegate::traffic::Cause;
 
 use crate::support::gate::{has_gone, new_folder, send};
+use crate::support::http::WEBSOCKET;
 use crate::support::{Gate, Mood, Origin, Wire, connect, get, origin, tidegate, until};
 
 async fn origins() -> (Origin, Origin) {
@@ -125,6 +126,129 @@ async fn a_kill_ends_streams_that_the_old_process_holds() {
     kept.write(b"host: gate.test\r\n\r\n").await.unwrap();
     assert_eq!(kept.answer().await.unwrap().text(), "blue");
     assert!(gate.first_has_ended().await);
+}
+
+/// An open tunnel.
+async fn tunnel(gate: &Gate) -> Wire<tokio::net::TcpStream> {
+    let mut tunnel = connect(gate.address()).await.unwrap();
+    tunnel.write(&get("/", &WEBSOCKET)).await.unwrap();
+    let head = tunnel.head().await.unwrap().unwrap();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    tunnel
+}
+
+async fn says_back(tunnel: &mut Wire<tokio::net::TcpStream>, text: &str) {
+    tunnel.write(format!("{text}\n").as_bytes()).await.unwrap();
+    assert_eq!(tunnel.line().await.unwrap(), text);
+}
+
+/// Whether a process has a socket that listens there.
+fn listens(pid: u32, at: std::net::SocketAddr) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let inodes: Vec<String> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words[1].ends_with(&format!(":{:04X}", at.port())) && words[3] == "0A")
+        .map(|words| format!("socket:[{}]", words[9]))
+        .collect();
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links.any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
+}
+
+async fn predecessors(gate: &Gate) -> Vec<(u32, u64)> {
+    gate.status().await.predecessors.into_iter().map(|old| (old.pid, old.tunnels)).collect()
+}
+
+#[tokio::test]
+async fn tunnels_outlive_upgrades_and_a_kill_reaches_every_process_that_holds_one() {
+    let (blue, green) = origins().await;
+    let timeouts = "timeouts: {drain: 300ms, grace: 1s}";
+    let plan = tidegate().set(timeouts).service("shop", &blue, &green).with("split: {by: request}");
+    let mut gate = plan.start_daemon().await;
+    gate.shift("shop", "100%").await;
+    let (mut tunnels, mut pids) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        tunnels.push(tunnel(&gate).await);
+        let old = gate.pid();
+        pids.push(old);
+        gate.upgrade("").await.unwrap();
+        // It takes in who waits at its door before it shuts it.
+        until("the old one accepts no more", async || (!listens(old, gate.address())).then_some(())).await;
+    }
+    // Long after the time of a drain.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for tunnel in &mut tunnels {
+        says_back(tunnel, "here").await;
+    }
+    until("all are known to hold one", async || {
+        (predecessors(&gate).await == pids.iter().map(|pid| (*pid, 1)).collect::<Vec<_>>()).then_some(())
+    })
+    .await;
+    let metrics = gate.metrics().await;
+    assert_eq!(metrics.count("tidegate_predecessors", &[]), 4);
+    assert_eq!(metrics.count("tidegate_predecessor_tunnels", &[]), 4);
+
+    // One in the middle goes, of itself and without a word: the others are none the worse.
+    drop(tunnels.remove(2));
+    has_gone(pids.remove(2)).await;
+    send(pids[1], Signal::KILL);
+    has_gone(pids.remove(1)).await;
+    drop(tunnels.remove(1));
+    until("they are not known any more", async || (predecessors(&gate).await.len() == 2).then_some(())).await;
+    for tunnel in &mut tunnels {
+        says_back(tunnel, "still here").await;
+    }
+    let killed = gate.kill("shop").await;
+    assert!(killed.unconfirmed.is_empty(), "{killed:?}");
+    for tunnel in &mut tunnels {
+        // Within the grace period it may go on, then it is reset.
+        let ended = tokio::time::timeout(Duration::from_secs(20), tunnel.rest()).await;
+        assert!(ended.expect("it ends").is_err());
+    }
+    assert!(gate.first_has_ended().await);
+    has_gone(pids[1]).await;
+    until("nobody is left", async || predecessors(&gate).await.is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_stop_means_those_before_too_and_so_does_the_end_of_whoever_could_kill_them() {
+    for dies in [false, true] {
+        let (blue, green) = origins().await;
+        let plan = tidegate().set("timeouts: {drain: 500ms}").service("shop", &blue, &green);
+        let mut gate = plan.start_daemon().await;
+        let mut first = tunnel(&gate).await;
+        gate.upgrade("").await.unwrap();
+        let mut second = tunnel(&gate).await;
+        let middle = gate.pid();
+        gate.upgrade("").await.unwrap();
+        says_back(&mut first, "here").await;
+        says_back(&mut second, "here").await;
+        if dies {
+            send(gate.pid(), Signal::KILL);
+        } else {
+            gate.asks_to_stop(false);
+        }
+        assert!(gate.has_ended().await);
+        has_gone(middle).await;
+        assert!(gate.first_has_ended().await);
+        assert!(first.rest().await.is_err() && second.rest().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_change_names_who_does_not_confirm_it() {
+    let (blue, green) = origins().await;
+    let mut gate = tidegate().service("shop", &blue, &green).start_daemon().await;
+    gate.shift("shop", "100%").await;
+    let mut held = tunnel(&gate).await;
+    let old = gate.pid();
+    gate.upgrade("").await.unwrap();
+    send(old, Signal::STOP);
+    assert_eq!(gate.kill("shop").await.unconfirmed, [old]);
+    send(old, Signal::CONT);
+    until("it has heard", async || gate.kill("shop").await.unconfirmed.is_empty().then_some(())).await;
+    says_back(&mut held, "not yet").await;
 }
 
 /// A new process that says it is ready, and then nothing: its number is in the file `pid`.

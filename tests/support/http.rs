@@ -46,6 +46,14 @@ impl Message {
     }
 }
 
+/// What asks for a WebSocket.
+pub const WEBSOCKET: [(&str, &str); 4] = [
+    ("connection", "upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
 /// A request without a body.
 pub fn get(path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let mut head = format!("GET {path} HTTP/1.1\r\n");

@@ -8,16 +8,20 @@
 // Each test target uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod authority;
 pub mod gate;
 pub mod http;
 pub mod load;
 pub mod metrics;
 pub mod origin;
+pub mod peer;
+pub mod program;
 
 use std::time::Duration;
 
 use tidegate::clock;
 
+pub use authority::Authority;
 pub use gate::{Gate, tidegate};
 pub use http::{Message, Wire, connect, get};
 pub use load::{By, Load, Seen, assert_share};

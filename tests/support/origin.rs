@@ -1,4 +1,5 @@
-//! An app behind the gate. It has a thread of its own, so that load in a test does not slow it down.
+//! An app behind the gate. It has a thread of its own, so that load in a test does not slow it down. Whoever asks for
+//! a WebSocket gets a tunnel that says back every byte.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -182,6 +184,7 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
     let mut chance = fastrand::Rng::new();
     let mut mood = facts.mood.subscribe();
     while let Ok(Some(request)) = wire.request().await {
+        let key = request.field("sec-websocket-key").map(str::to_owned);
         *facts.last.lock().unwrap() = Some(request);
         let number = facts.requests.fetch_add(1, Ordering::SeqCst) + 1;
         if *mood.borrow() == Mood::Holds {
@@ -191,6 +194,15 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
             if !changed {
                 return;
             }
+        }
+        if let Some(key) = key {
+            if wire.write(switch(&key, says).as_bytes()).await.is_ok() {
+                let mut stream = wire.into_inner();
+                let (mut said, mut says_back) = stream.split();
+                drop(tokio::io::copy(&mut said, &mut says_back).await);
+                drop(says_back.shutdown().await);
+            }
+            return;
         }
         if !slow.is_zero() {
             tokio::time::sleep(*slow).await;
@@ -227,4 +239,15 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
             }
         }
     }
+}
+
+/// What a tunnel begins with (RFC 6455 §4.2.2); `x-app` says whose it is.
+fn switch(key: &str, says: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    let accept = data_encoding::BASE64.encode(digest.as_ref());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: {accept}\r\nx-app: {says}\r\n\r\n"
+    )
 }

@@ -102,6 +102,10 @@ pub struct Changed {
     pub generation: u64,
     /// Whether it is on disk. `false` only for changes toward stable, which do not wait for a disk.
     pub saved: bool,
+    /// The processes from before an upgrade that did not confirm it within a second: tunnels and streams that they hold
+    /// may not know of it yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unconfirmed: Vec<u32>,
     /// From the request read to the table published, in microseconds; 0 if there was nothing to publish.
     pub live_us: u64,
     /// What changed, one per service named.
@@ -205,11 +209,32 @@ pub struct Status {
     pub draining: bool,
     /// Where clients connect.
     pub listen: Vec<String>,
+    /// Those of them where they speak TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secure: Vec<String>,
     /// The services by name.
     pub services: Vec<ServiceStatus>,
     /// Settings changed in the file that wait for a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<String>,
+    /// Processes from before an upgrade that still hold something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predecessors: Vec<Predecessor>,
+}
+
+/// A process from before an upgrade. It accepts nothing, and obeys kills and rollbacks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Predecessor {
+    /// Its id.
+    pub pid: u32,
+    /// Tidegate's version.
+    pub version: String,
+    /// When it passed everything on.
+    pub since: Timestamp,
+    /// The tunnels that it holds.
+    pub tunnels: u64,
+    /// The other requests.
+    pub requests: u64,
 }
 
 /// `GET /v1/services/NAME`, and part of [`Status`].
@@ -451,8 +476,8 @@ pub struct Upgraded {
     pub took_ms: u64,
     /// Of that, how long changes were refused, in milliseconds.
     pub closed_ms: u64,
-    /// How long the old process may go on with what it holds, in milliseconds.
-    pub drain_ms: u64,
+    /// How long the old process may keep tunnels and other long streams, in milliseconds.
+    pub handover_ms: u64,
 }
 
 /// A process and what it runs.

@@ -24,12 +24,12 @@ use super::places::Places;
 use super::{rollouts, status};
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
-    OverrideAnswer, OverrideRequest, PlanRequest, Problem, ProblemKind, ReloadRequest, Reloaded,
+    OverrideAnswer, OverrideRequest, PlanRequest, Predecessor, Problem, ProblemKind, ReloadRequest, Reloaded,
     ServiceChange, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, UpgradeRequest, Upgraded,
     WaitQuery, unknown_service,
 };
 use crate::clock::{self, Timestamp};
-use crate::control::{Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
+use crate::control::{self, Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
 use crate::rollout::{Act, Plan, Verb};
 use crate::routing::Service;
 use crate::telemetry::names;
@@ -73,6 +73,8 @@ pub struct Ties {
     pub started: Timestamp,
     /// Where clients connect.
     pub listen: Vec<String>,
+    /// Those of them where they speak TLS.
+    pub secure: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Whether the process is on its way out.
     pub draining: Box<dyn Fn() -> bool + Send + Sync>,
     /// Settings of the file that wait for a restart.
@@ -200,9 +202,16 @@ fn whole_status(ties: &Ties) -> Status {
         saved: control.is_saved(),
         draining: (ties.draining)(),
         listen: ties.listen.clone(),
+        secure: (ties.secure)(),
         services: services.collect(),
         drift: (ties.drift)(),
+        predecessors: control.predecessors().all().into_iter().map(predecessor).collect(),
     }
+}
+
+fn predecessor(known: control::Predecessor) -> Predecessor {
+    let control::Predecessor { pid, version, since, holds, .. } = known;
+    Predecessor { pid, version, since, tunnels: holds.tunnels, requests: holds.requests }
 }
 
 async fn show_service(State(ties): Tied, Path(name): Path<String>) -> Answer<ServiceStatus> {
@@ -542,11 +551,12 @@ impl Asked {
 }
 
 fn changed(ties: &Ties, change: &Change, committed: Committed) -> Changed {
-    let Committed { generation, saved, live, changes } = committed;
+    let Committed { generation, saved, unconfirmed, live, changes } = committed;
     Changed {
         host: ties.host.clone(),
         generation,
         saved,
+        unconfirmed,
         live_us: u64::try_from(live.as_micros()).unwrap_or(u64::MAX),
         undo: undo(change, &changes),
         changes: changes

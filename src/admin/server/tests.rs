@@ -41,6 +41,7 @@ impl Server {
             host: "web-1".to_owned(),
             started: clock::wall(),
             listen: Vec::new(),
+            secure: Box::new(Vec::new),
             draining: Box::new(|| false),
             drift: Box::new(Vec::new),
             reload: Box::new(|_, _| Box::pin(async { unreachable!() })),

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use super::binary::Origin;
+use super::relay::Links;
 use super::taker::SIGN;
 use super::wire::{Admin, Channel, Hello, Listen, Message, PROTOCOL};
 use crate::clock;
@@ -46,6 +47,8 @@ pub(in crate::app) struct Giver {
     /// The address as it is configured, and the socket.
     pub telemetry: Option<(SocketAddr, TcpListener)>,
     pub listen: Vec<Place>,
+    /// Conversations with those before this process.
+    pub links: Arc<Links>,
 }
 
 /// The other process serves, and has the say.
@@ -138,8 +141,9 @@ impl Giver {
             self.control.close("tidegate is being upgraded; try again in a second").await;
             self.control.let_go().await
         });
-        let passed_on =
-            passed_on.map_err(NotUpgraded::from).and_then(|lock| self.pass_on(&mut new, lock, may_go));
+        let passed_on = passed_on
+            .map_err(NotUpgraded::from)
+            .and_then(|lock| self.pass_on(&mut new, lock, runtime, may_go));
         if let Err(why) = passed_on {
             // Nobody else writes once it is gone.
             let failed = new.fails(why);
@@ -197,12 +201,16 @@ impl Giver {
         &self,
         new: &mut Successor,
         lock: OwnedFd,
+        runtime: &Runtime,
         may_go: impl Fn() -> bool,
     ) -> Result<(), NotUpgraded> {
+        let paused = runtime.block_on(self.links.pause(&self.control));
+        let elders = paused.iter().map(|paused| paused.elder.clone()).collect();
         let heard = new
             .channel
-            .send(&Message::Yours { health: self.control.known_health() })
+            .send(&Message::Yours { health: self.control.known_health(), elders })
             .and_then(|()| new.channel.give(lock.as_fd()))
+            .and_then(|()| paused.iter().try_for_each(|paused| new.channel.give_end_of(paused.channel()?)))
             .and_then(|()| new.channel.hear(Some(SERVING_WITHIN)));
         match heard {
             // Whoever asked this process to stop meant the service.
@@ -215,6 +223,7 @@ impl Giver {
         new.channel
             .send(&Message::Gone)
             .map_err(|error| new.silent(Stage::Serving, SERVING_WITHIN, error))?;
+        self.links.are_passed_on(paused);
         // There is no way back any more; whoever asked shall find that changes are made again.
         let _ = new.channel.hear(Some(OPEN_WITHIN));
         Ok(())
@@ -222,11 +231,27 @@ impl Giver {
 }
 
 impl Upgrading {
-    /// Puts in force here what the other process changes, until it is gone. Blocks this thread.
-    pub fn follow(&self, control: &Control) {
-        while let Ok(Message::Follow { generation, states }) = self.channel.hear(None) {
-            control.follow(generation, states);
+    /// Puts in force here what is changed by whoever serves, until nobody does any more. Blocks this thread. `leave`:
+    /// ends what is held, `true`: at once.
+    pub fn follow(&self, control: &Control, leave: impl Fn(bool)) {
+        loop {
+            match self.channel.hear(None) {
+                Ok(Message::Follow { generation, states }) => {
+                    if !states.is_empty() {
+                        control.follow(generation, states);
+                    }
+                    let (tunnels, requests) = control.tallies().open();
+                    let followed = Message::Followed { generation, tunnels, requests };
+                    if self.channel.send(&followed).is_err() {
+                        break;
+                    }
+                }
+                Ok(Message::Leave { now }) => leave(now),
+                Ok(_) | Err(_) => break,
+            }
         }
+        // Nobody can kill any more what is held here.
+        leave(false);
     }
 }
 

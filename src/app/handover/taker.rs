@@ -14,8 +14,10 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use thiserror::Error;
 
-use super::wire::{Admin, Channel, Hello, Message, PROTOCOL};
-use crate::control::{Control, Desired, KnownHealth, ServiceState};
+use super::relay::Link;
+use super::wire::{Admin, Channel, Elder, Hello, Message, PROTOCOL};
+use crate::clock;
+use crate::control::{Control, KnownHealth};
 use crate::proxy::Place;
 
 /// The variable that says that standard input is the end of a conversation.
@@ -117,6 +119,19 @@ impl Inherited {
     }
 }
 
+/// What is taken over at last.
+pub(in crate::app) struct Taken {
+    /// What is known of endpoints.
+    pub health: Vec<KnownHealth>,
+    /// The lock of the state folder.
+    pub lock: OwnedFd,
+    /// Those before the old process.
+    pub elders: Elders,
+}
+
+/// Conversations with processes that have passed everything on before.
+pub(in crate::app) struct Elders(Vec<(Elder, Channel)>);
+
 /// The process that takes over, until it has.
 #[derive(Debug)]
 pub(in crate::app) struct Taker {
@@ -188,24 +203,27 @@ impl Taker {
         let _ = self.channel.send(&Message::Refused { why });
     }
 
-    /// Says that everything is prepared, and waits for the state: what is known of endpoints, and the lock of the state
-    /// folder. The old process does not write there any more. From here on errors are said where it says its own.
-    pub fn receive(&self) -> Result<(Vec<KnownHealth>, OwnedFd), TakeOverError> {
+    /// Says that everything is prepared, and waits for the state. The old process does not write there any more. From
+    /// here on errors are said where it says its own.
+    pub fn receive(&self) -> Result<Taken, TakeOverError> {
         let failed = TakeOverError::Conversation;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.channel.send(&Message::Ready { version }).map_err(failed)?;
-        let health = match self.channel.hear(None).map_err(failed)? {
-            Message::Yours { health } => health,
+        let (health, elders) = match self.channel.hear(None).map_err(failed)? {
+            Message::Yours { health, elders } => (health, elders),
             _ => return Err(failed(io::ErrorKind::InvalidData.into())),
         };
         let lock = self.channel.take().map_err(failed)?;
+        let take = |elder| Ok((elder, Channel::new(self.channel.take()?.into())?));
+        let elders = elders.into_iter().map(take).collect::<io::Result<_>>().map_err(failed)?;
         rustix::stdio::dup2_stderr(&self.stderr).map_err(|error| failed(error.into()))?;
-        Ok((health, lock))
+        Ok(Taken { health, lock, elders: Elders(elders) })
     }
 
     /// Says that it serves, and waits until it has the say: when the old process says so, or is gone. `admin`: where the
-    /// admin socket is now.
-    pub fn serves(self, control: &Control, admin: &Path) -> Relay {
+    /// admin socket is now. Every change waits for those before from now on. The old process is the last of them, and
+    /// waits to hear that this one is open.
+    pub fn serves(self, elders: Elders, control: &Control, admin: &Path) -> Vec<Link> {
         let said = self.channel.send(&Message::Serving).and_then(|()| self.channel.hear(None));
         let Admin { path, keeps_file } = &self.hello.admin;
         self.keeps_admin_file.store(*keeps_file, Ordering::Release);
@@ -213,48 +231,10 @@ impl Taker {
             // Nobody answers there any more.
             let _ = std::fs::remove_file(path);
         }
-        let channel = matches!(said, Ok(Message::Gone)).then_some(self.channel);
-        Relay { channel, told: control.desired() }
-    }
-}
-
-/// Tells the old process, for as long as it is there, what is in force, so that a kill ends its streams, too.
-pub(in crate::app) struct Relay {
-    /// `None` if it is gone already.
-    channel: Option<Channel>,
-    /// What it knows.
-    told: Arc<Desired>,
-}
-
-impl Relay {
-    /// Says that changes are made again.
-    pub fn is_open(&self) {
-        if let Some(channel) = &self.channel {
-            // It goes in any case.
-            let _ = channel.send(&Message::Open);
-        }
-    }
-
-    /// Goes on until the old process has gone, or this one ends.
-    pub async fn run(mut self, control: Control) {
-        let Some(channel) = self.channel.take() else { return };
-        let mut published = control.published();
-        // Whatever came before is found by the first look.
-        published.mark_changed();
-        while published.changed().await.is_ok() {
-            let desired = control.desired();
-            let is_told = |state: &Arc<ServiceState>| {
-                self.told.service(&state.name).is_some_and(|told| Arc::ptr_eq(told, state))
-            };
-            let states = desired.services().iter().filter(|state| !is_told(state));
-            let states: Vec<_> = states.map(|state| ServiceState::clone(state)).collect();
-            if !states.is_empty() {
-                let follow = Message::Follow { generation: control.generation(), states };
-                if channel.send(&follow).is_err() {
-                    return;
-                }
-            }
-            self.told = desired;
-        }
+        let Hello { pid, version, .. } = *self.hello;
+        let elder = Elder { pid, version, since: clock::wall() };
+        let old = matches!(said, Ok(Message::Gone)).then_some((elder, self.channel));
+        let all = elders.0.into_iter().chain(old);
+        all.map(|(elder, channel)| Link::new(elder, channel, control)).collect()
     }
 }

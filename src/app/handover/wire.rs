@@ -14,10 +14,11 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::control::{KnownHealth, ServiceState};
 
 /// The form of this conversation. Processes of different versions understand each other as long as it is the same.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// The longest message: the whole state of some 100 000 services.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
@@ -41,10 +42,13 @@ pub(super) enum Message {
         /// Why.
         why: String,
     },
-    /// The old one: I write no more. The lock of the state folder follows.
+    /// The old one: I write no more. The lock of the state folder follows, then my end of the conversation with each of
+    /// those before me.
     Yours {
         /// What is known of endpoints.
         health: Vec<KnownHealth>,
+        /// Those before me that still hold something. They know everything that is in force.
+        elders: Vec<Elder>,
     },
     /// The new one: I accept connections.
     Serving,
@@ -59,6 +63,29 @@ pub(super) enum Message {
         /// The services that are different.
         states: Vec<ServiceState>,
     },
+    /// The old one: so far I have come.
+    Followed {
+        /// The generation that I was told.
+        generation: u64,
+        /// The tunnels that I hold.
+        tunnels: u64,
+        /// The other requests.
+        requests: u64,
+    },
+    /// The new one: the service stops.
+    Leave {
+        /// Without waiting for what is open.
+        now: bool,
+    },
+}
+
+/// A process from before an upgrade.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Elder {
+    pub pid: u32,
+    pub version: String,
+    /// When it passed everything on.
+    pub since: Timestamp,
 }
 
 /// What the old process has.
@@ -101,6 +128,11 @@ impl Channel {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_PATIENCE))?;
         Ok(Self(stream))
+    }
+
+    /// Gives this end of the conversation away, which must pause.
+    pub fn give_end_of(&self, other: &Self) -> io::Result<()> {
+        self.give(other.0.as_fd())
     }
 
     /// Says something.

@@ -30,6 +30,7 @@ fn a_start_is_told_with_all_that_goes_with_a_change() {
         host: "web-1".to_owned(),
         generation: 41,
         saved: true,
+        unconfirmed: Vec::new(),
         live_us: 210,
         changes: vec![change(0, 1, "started", HOLDING)],
         undo: Some("tidegate rollback shop".to_owned()),

@@ -12,6 +12,8 @@ pub(in crate::cli) fn example(services: usize) -> Status {
         generation: 41,
         saved: true,
         draining: false,
+        predecessors: Vec::new(),
+        secure: Vec::new(),
         listen: vec!["0.0.0.0:8080".to_owned()],
         services: (0..services).map(service).collect(),
         drift: Vec::new(),

@@ -166,6 +166,7 @@ fn an_address_in_use_is_said_to_be() {
             listen: vec![address],
             threads: NonZeroUsize::MIN,
             drain: Duration::ZERO,
+            handover: Duration::ZERO,
             live: LiveSettings::default(),
         };
         let error = Proxy::start(settings, other.shared()).unwrap_err();

@@ -29,6 +29,7 @@ pub(super) struct Builder {
     pub(super) user_keys: Vec<UserKey>,
     pub(super) success: Option<SuccessRule>,
     pub(super) drain: Duration,
+    pub(super) handover: Duration,
     pub(super) room: Room,
     pub(super) log: Option<(AccessLogSettings, Box<dyn std::io::Write + Send>)>,
     /// Hosts of further services, with all their endpoints.
@@ -69,6 +70,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
         user_keys: Vec::new(),
         success: None,
         drain: Duration::from_secs(30),
+        handover: Duration::from_secs(3600),
         room: Room { clients: 1000, endpoints: 1000, in_flight: 1000 },
         log: None,
         others: Vec::new(),
@@ -164,6 +166,7 @@ impl Builder {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             threads: NonZeroUsize::MIN,
             drain: self.drain,
+            handover: self.handover,
             live: self.live,
         };
         let gate = Gate {

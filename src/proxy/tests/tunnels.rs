@@ -426,6 +426,52 @@ fn draining_leaves_tunnels_alone_until_its_deadline() {
 }
 
 #[test]
+fn leaving_keeps_tunnels_and_parts_with_whoever_waits_for_nothing() {
+    let blue = shouting(SWITCH);
+    let gate = gate(&blue, &blue).with(|gate| gate.drain = Duration::from_millis(200)).start();
+    let mut stream = open_stream(&gate);
+    let (mut idle, mut kept) = (Session::open(gate.address()), Session::open(gate.address()));
+    idle.ask(request("GET", "/", ""));
+    kept.ask(request("GET", "/", ""));
+    gate.proxy.leave();
+    gate.until("it accepts no more", |gate| TcpStream::connect(gate.address()).is_err());
+    assert_eq!(kept.ask(request("GET", "/", "")).one("connection"), "close");
+    assert!(idle.is_closed());
+    // Long after the time of a drain: two beats.
+    let mut got = [0; 4];
+    for _ in 0..2 {
+        std::thread::park_timeout(Duration::from_millis(300));
+        stream.write_all(b"more").unwrap();
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"MORE");
+    }
+    // Whoever asks it to stop means its tunnels, too.
+    gate.proxy.drain();
+    gate.proxy.join();
+    assert!(is_reset(&mut stream));
+    assert_eq!((tunnels(&gate, Blue).open(), gate.counts(Blue).cut), (0, 0));
+}
+
+#[test]
+fn leaving_ends_with_the_last_tunnel_or_at_its_own_deadline() {
+    let blue = shouting(SWITCH);
+    let gate = gate(&blue, &blue).start();
+    let stream = open_stream(&gate);
+    gate.proxy.leave();
+    drop(stream);
+    gate.proxy.join();
+    assert_eq!(tunnels(&gate, Blue).open(), 0);
+
+    let times = (Duration::from_millis(300), Duration::from_millis(100));
+    let gate = self::gate(&blue, &blue).with(|gate| (gate.drain, gate.handover) = times).start();
+    let mut stream = open_stream(&gate);
+    gate.proxy.leave();
+    assert!(is_reset(&mut stream));
+    gate.proxy.join();
+    assert_eq!(tunnels(&gate, Blue).open(), 0);
+}
+
+#[test]
 fn a_kill_is_obeyed_by_a_proxy_that_drains() {
     let (blue, green) = (answer("blue"), shouting(SWITCH));
     let gate = gate(&blue, &green)

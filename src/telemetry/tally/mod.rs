@@ -101,6 +101,20 @@ impl Tallies {
         sum
     }
 
+    /// What is open at this moment, of all services: tunnels, and requests that are none.
+    pub fn open(&self) -> (u64, u64) {
+        let (mut tunnels, mut all) = (0_u64, 0_u64);
+        for lane in self.lanes().iter() {
+            for shard in lane.services().iter().flatten() {
+                let _ = PerVariant::from_fn(|variant| {
+                    tunnels += shard.variants[variant].tunnels().open();
+                    all += shard.variants[variant].totals().in_flight();
+                });
+            }
+        }
+        (tunnels, all.saturating_sub(tunnels))
+    }
+
     /// About how many different visitors each variant had in the last five to ten minutes; within about
     /// 1 % up to 100 000 of them.
     pub fn visitors(&self, slot: ServiceSlot, now: Timestamp) -> PerVariant<u64> {

@@ -296,7 +296,7 @@ impl VariantShard {
         }
     }
 
-    fn tunnels(&self) -> TunnelCounts {
+    pub(super) fn tunnels(&self) -> TunnelCounts {
         // Closed before opened: see totals.
         let closed = self.tunnels_closed.read();
         TunnelCounts {
