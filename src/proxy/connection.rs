@@ -164,7 +164,7 @@ async fn doze(client: &Client, socket: &mut ClientSocket, mut timer: Pin<&mut Sl
     timer.as_mut().reset(client.idle_until().into());
     poll_fn(|cx| {
         client.attention.listen(cx.waker());
-        if client.attention.is_ended() {
+        if client.attention.is_ended() || client.worker.parts_with_idle.get() {
             return Poll::Ready(false);
         }
         if socket.wire().stream().poll_read_ready(cx).is_ready() {
