@@ -73,12 +73,11 @@ fn answer(request: &Message) -> String {
 #[tokio::test]
 async fn a_browser_gets_a_page_of_many_parts_over_http2() {
     let _alone = ONE.lock().await;
-    let (address, asked) = app().await;
+    let ((address, asked), (other, _)) = (app().await, app().await);
     let authority = Authority::new();
     authority.renew();
-    let url = format!("http://{address}");
-    let log = "access_log: {write: all, file: access.log}";
-    let plan = tidegate().set(&authority.listen()).set(log).service_at("shop", &url, &url);
+    let (blue, green) = (format!("http://{address}"), format!("http://{other}"));
+    let plan = tidegate().set(&authority.listen()).service_at("shop", &blue, &green);
     let gate = plan.start_daemon().await;
     let profile = tempfile::tempdir().unwrap();
     let (profile, page) = (
