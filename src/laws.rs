@@ -18,7 +18,9 @@ mod tests {
 
     use super::*;
 
-    const LAWS: [(&str, fn(&[u8])); 10] = [
+    type Law = fn(&[u8]);
+
+    const LAWS: [(&str, Law); 10] = [
         ("config", config),
         ("cookies", cookies),
         ("forwarded", forwarded),
