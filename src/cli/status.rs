@@ -217,7 +217,13 @@ fn endpoint(endpoint: &EndpointStatus) -> Span {
         _ => (Style::Dim, "○"),
     };
     let weight = if endpoint.weight == 1 { String::new() } else { format!(" ×{}", endpoint.weight) };
-    Span::new(style, &format!("{mark} {url}{weight}"))
+    let (style, rest) = match endpoint.standing.as_str() {
+        "draining" | "leaving" => {
+            (Style::Dim, format!(" {}, {} under way", endpoint.standing, endpoint.in_flight))
+        }
+        _ => (style, String::new()),
+    };
+    Span::new(style, &format!("{mark} {url}{weight}{rest}"))
 }
 
 fn endpoint_troubles(service: &ServiceStatus, width: usize) -> Vec<Line> {

@@ -49,8 +49,10 @@ pub async fn run_checks(control: Control, seed: u64) {
                 continue;
             }
             let known = unused.remove(name.host()).filter(|(known, _)| Arc::ptr_eq(known, name));
-            let task = known
-                .map_or_else(|| tasks.spawn(look_up_again(resolver.clone(), name.clone())), |(_, task)| task);
+            let task = known.map_or_else(
+                || tasks.spawn(look_up_again(control.clone(), resolver.clone(), name.clone())),
+                |(_, task)| task,
+            );
             looking.insert(name.host().clone(), (name.clone(), task));
         }
         for (_, task) in unused.into_values() {
@@ -72,7 +74,7 @@ pub async fn run_checks(control: Control, seed: u64) {
     }
 }
 
-async fn look_up_again(resolver: Resolver, name: Arc<Name>) {
+async fn look_up_again(control: Control, resolver: Resolver, name: Arc<Name>) {
     let mut pause = LOOK_UP_PAUSE;
     loop {
         let (answer, good_for, result) = match resolver.look_up(name.host()).await {
@@ -87,7 +89,7 @@ async fn look_up_again(resolver: Resolver, name: Arc<Name>) {
             }
         };
         metrics::counter!(names::NAME_LOOK_UPS.name, "result" => result).increment(1);
-        name.learn(answer);
+        control.looked_up(&name, answer);
         tokio::time::sleep(good_for).await;
     }
 }

@@ -6,19 +6,21 @@
 //! many services use it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
 
 use http::Method;
 
 use super::change::Facts;
 use super::desired::{Desired, ServiceState};
+use super::overlay::Placed;
 use super::settings::ServiceConfig;
 use crate::rollout::{BusinessGate, Ending, Phase};
 use crate::routing::{Cut, Group, Matcher, Member, Service, Standing, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{
-    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Names, Reach, Way,
+    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Name, Names, Reach, Way,
 };
 
 /// What is checked, and how. Endpoints of different services that agree in both share the check.
@@ -68,6 +70,16 @@ struct Asked {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mark(Vec<u64>);
 
+/// An endpoint that no table holds any more.
+#[derive(Debug)]
+struct Gone<E> {
+    service: Arc<str>,
+    variant: Variant,
+    endpoint: E,
+    /// The first generation without it.
+    since: u64,
+}
+
 #[derive(Debug)]
 struct Entry {
     config: Arc<ServiceConfig>,
@@ -88,7 +100,11 @@ pub struct Live {
     endpoints_made: u32,
     names: Names,
     asked: Asked,
-    retiring: Vec<Arc<Endpoint>>,
+    retiring: Vec<Gone<Arc<Endpoint>>>,
+    /// Whether endpoints that stay get nothing new from the next table on.
+    resting: Vec<(Arc<Endpoint>, bool)>,
+    /// What may still be under way at endpoints that are gone; whoever has something there holds them.
+    leaving: Vec<Gone<Weak<Endpoint>>>,
     /// Why nothing may be changed at the moment.
     pub closed: Option<Arc<str>>,
 }
@@ -122,14 +138,23 @@ impl Live {
         }
         self.services = services.into_iter().collect();
         let kept = |name: &Arc<str>| self.index.contains_key(name);
-        let gone = old.iter().filter(|(name, _)| !kept(name)).flat_map(|(_, service)| endpoints(service));
-        self.retiring.extend(gone.cloned());
+        for (name, service) in old.iter().filter(|(name, _)| !kept(name)) {
+            for variant in Variant::ALL {
+                let endpoints = service.groups[variant].members().iter().map(|member| &member.endpoint);
+                self.retiring.extend(endpoints.map(|endpoint| Gone {
+                    service: name.clone(),
+                    variant,
+                    endpoint: endpoint.clone(),
+                    since: 0,
+                }));
+            }
+        }
         self.checks.retain(|_, checked| !checked.users.is_empty());
     }
 
     /// Takes over the new state of services that a change touched.
     pub fn adopt(&mut self, desired: Arc<Desired>, touched: &[Arc<str>]) {
-        self.desired = desired;
+        let before = std::mem::replace(&mut self.desired, desired);
         for name in touched {
             let (Some(at), Some(state)) =
                 (self.index.get(name).copied(), self.desired.service(name).cloned())
@@ -137,9 +162,35 @@ impl Live {
                 continue;
             };
             let old = self.services[at].clone();
-            let service = Arc::new(self.rebuild(at, &state, &old));
-            self.services.set(at, service);
+            let stays = before
+                .service(name)
+                .is_some_and(|before| before.deployed == state.deployed && before.overlay == state.overlay);
+            let service = if stays {
+                let entry = &self.entries[at];
+                assemble(&entry.config, entry.slot, &state, old.groups.clone(), Some(&old))
+            } else {
+                self.build(at, &state, Some(&old))
+            };
+            self.services.set(at, Arc::new(service));
         }
+        self.checks.retain(|_, checked| !checked.users.is_empty());
+    }
+
+    /// A name has other addresses: builds the services anew whose endpoints it is. Whether there are any, so that a
+    /// table has to be published.
+    pub fn readdress(&mut self, name: &Arc<Name>) -> bool {
+        let has_it = |service: &Service| {
+            endpoints(service).any(|endpoint| endpoint.way().name().is_some_and(|its| Arc::ptr_eq(its, name)))
+        };
+        let touched: Vec<usize> = (0..self.entries.len()).filter(|at| has_it(&self.services[*at])).collect();
+        for at in &touched {
+            let old = self.services[*at].clone();
+            let Some(state) = self.desired.service(&old.settings.name).cloned() else { continue };
+            let service = self.build(*at, &state, Some(&old));
+            self.services.set(*at, Arc::new(service));
+        }
+        self.checks.retain(|_, checked| !checked.users.is_empty());
+        !touched.is_empty()
     }
 
     /// The table to publish.
@@ -147,25 +198,56 @@ impl Live {
         Table::new(generation, self.matcher.clone(), self.services.clone())
     }
 
-    /// Tells endpoints that no table holds any more that they are; after the table was published.
-    pub fn retire(&mut self) {
-        for endpoint in self.retiring.drain(..) {
-            endpoint.retire();
+    /// Tells endpoints whether later tables hold and use them; after the table of `generation` was published.
+    pub fn retire(&mut self, generation: u64) {
+        for (endpoint, rests) in self.resting.drain(..) {
+            endpoint.rest(rests);
         }
+        for Gone { service, variant, endpoint, .. } in self.retiring.drain(..) {
+            endpoint.retire();
+            let endpoint = Arc::downgrade(&endpoint);
+            self.leaving.push(Gone { service, variant, endpoint, since: generation });
+        }
+    }
+
+    /// Endpoints of a variant that are gone while something is under way there.
+    pub fn leaving(&self, service: &str, variant: Variant) -> impl Iterator<Item = Arc<Endpoint>> {
+        let of_it = move |gone: &&Gone<_>| *gone.service == *service && gone.variant == variant;
+        let there = self.leaving.iter().filter(of_it).filter_map(|gone| gone.endpoint.upgrade());
+        there.filter(|endpoint| endpoint.seen().in_flight > 0)
+    }
+
+    /// Forgets endpoints that are gone and that nobody will send anything to: all threads have seen the table of
+    /// generation `seen`.
+    pub fn forget_gone(&mut self, seen: u64) {
+        self.leaving.retain(|gone| {
+            let endpoint = gone.endpoint.upgrade();
+            endpoint.is_some_and(|endpoint| gone.since > seen || endpoint.seen().in_flight > 0)
+        });
+    }
+
+    /// What is under way at an endpoint, also where it is gone by now.
+    pub fn under_way(&self, service: &str, variant: Variant, url: &EndpointUrl) -> u64 {
+        let members =
+            self.service(service).map(|service| service.groups[variant].members()).unwrap_or_default();
+        let here = members.iter().map(|member| member.endpoint.clone());
+        let all = here.chain(self.leaving(service, variant)).filter(|endpoint| endpoint.url() == url);
+        all.map(|endpoint| endpoint.seen().in_flight).sum()
     }
 
     /// What a change needs to know about a configured service.
     pub fn facts(&self, name: &str) -> Option<Facts> {
         let at = *self.index.get(name)?;
         let (config, service) = (&self.entries[at].config, &self.services[at]);
+        let state = self.desired.service(name)?;
         Some(Facts {
             config: config.clone(),
             specs: PerVariant::from_fn(|variant| {
-                let specs = service.groups[variant].members().iter().map(|member| EndpointSpec {
-                    url: member.endpoint.url().clone(),
-                    weight: member.endpoint.weight(),
-                });
-                specs.collect()
+                let (placed, _) = places(config, state, variant);
+                placed.into_iter().map(|placed| placed.spec).collect()
+            }),
+            usable: PerVariant::from_fn(|variant| {
+                service.groups[variant].usable().iter().map(|endpoint| endpoint.url().clone()).collect()
             }),
             healthy: PerVariant::from_fn(|variant| service.groups[variant].is_healthy()),
         })
@@ -216,11 +298,9 @@ impl Live {
     }
 
     /// Why the last check of an endpoint failed.
-    pub fn check_error(&self, service: &str, url: &EndpointUrl) -> Option<Arc<str>> {
+    pub fn check_error(&self, service: &str, way: &Way) -> Option<Arc<str>> {
         let settings = self.config(service)?.settings.health.clone();
-        let of_service = endpoints(self.service(service)?);
-        let way = of_service.map(|endpoint| endpoint.way()).find(|way| way.url() == url)?.clone();
-        self.checks.get(&CheckKey { way, settings })?.error.clone()
+        self.checks.get(&CheckKey { way: way.clone(), settings })?.error.clone()
     }
 
     /// Takes in the result of a check. If it changes the health of the endpoint, the services that use it are
@@ -249,37 +329,13 @@ impl Live {
         Some(Flip { from, to, users: users.into_iter().map(named).collect() })
     }
 
-    /// A service after a change of its state. Groups whose endpoints stay are kept as they are.
-    fn rebuild(&mut self, at: usize, state: &ServiceState, old: &Service) -> Service {
-        let config = self.entries[at].config.clone();
-        let stays = Variant::ALL.into_iter().all(|variant| {
-            let (specs, version) = places(&config, state, variant);
-            let group = &old.groups[variant];
-            let members = group.members();
-            group.version() == version.as_ref()
-                && members.len() == specs.len()
-                && members
-                    .iter()
-                    .zip(specs)
-                    .all(|(member, spec)| is_same(&member.endpoint, spec, &config.reach[variant]))
-        });
-        if !stays {
-            let service = self.build(at, state, Some(old));
-            self.checks.retain(|_, checked| !checked.users.is_empty());
-            return service;
-        }
-        let slot = self.entries[at].slot;
-        assemble(&config, slot, state, old.groups.clone(), Some(old))
-    }
-
     /// A service as its configuration and state say, with the endpoints it had as far as they stay.
     fn build(&mut self, at: usize, state: &ServiceState, old: Option<&Service>) -> Service {
         let entry = &self.entries[at];
         let (config, slot) = (entry.config.clone(), entry.slot);
         let groups = PerVariant::from_fn(|variant| {
-            let (specs, version) = places(&config, state, variant);
             let had = old.map_or(&[][..], |old| old.groups[variant].members());
-            self.group(at, variant, &config, specs, version, had)
+            self.group(at, variant, &config, state, had)
         });
         assemble(&config, slot, state, groups, old)
     }
@@ -289,40 +345,62 @@ impl Live {
         at: usize,
         variant: Variant,
         config: &ServiceConfig,
-        specs: &[EndpointSpec],
-        version: Option<Arc<str>>,
+        state: &ServiceState,
         had: &[Member],
     ) -> Group {
         let (health, reach) = (&config.settings.health, &config.reach[variant]);
-        let stays = |member: &Member| specs.iter().any(|spec| is_same(&member.endpoint, spec, reach));
-        let gone = had.iter().filter(|member| !stays(member));
-        self.retiring.extend(gone.map(|member| member.endpoint.clone()));
+        let (placed, version) = places(config, state, variant);
+        let wanted: Vec<Wanted> = placed.iter().flat_map(|placed| self.spread(placed, reach)).collect();
+        let gone =
+            had.iter().filter(|member| !wanted.iter().any(|wanted| wanted.is(&member.endpoint, reach)));
+        self.retiring.extend(gone.map(|member| Gone {
+            service: config.settings.name.clone(),
+            variant,
+            endpoint: member.endpoint.clone(),
+            since: 0,
+        }));
         for member in had {
             self.drop_user(member.endpoint.way(), at, variant);
         }
-        let mut members = Vec::with_capacity(specs.len());
-        for spec in specs {
-            let endpoint = match had.iter().find(|member| is_same(&member.endpoint, spec, reach)) {
+        let mut members = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let before = had.iter().find(|member| wanted.is(&member.endpoint, reach));
+            let endpoint = match before {
                 Some(member) => member.endpoint.clone(),
                 None => {
                     self.endpoints_made += 1;
-                    let way = Way::new(spec.url.clone(), reach, &self.names);
-                    Arc::new(Endpoint::new(self.endpoints_made, way, spec.weight))
+                    Arc::new(Endpoint::new(
+                        self.endpoints_made,
+                        wanted.way.clone(),
+                        wanted.placed.spec.weight,
+                    ))
                 }
             };
             let key = CheckKey { way: endpoint.way().clone(), settings: health.clone() };
             // Other settings do not make what is known about an address unknown.
-            let known = had.iter().find(|member| *member.endpoint.url() == spec.url);
-            let known = known.map_or(Health::Unknown, |member| member.health);
-            let checked = self.checks.entry(key).or_insert_with(|| Checked::at(known));
+            let checked = self.checks.entry(key).or_insert_with(|| Checked::at(wanted.known(had)));
             checked.users.push((at, variant));
-            let standing = had
-                .iter()
-                .find(|member| Arc::ptr_eq(&member.endpoint, &endpoint))
-                .map_or_else(Standing::default, |member| member.standing);
+            let standing = match before.map(|member| member.standing).unwrap_or_default() {
+                _ if wanted.placed.drains => Standing::Draining,
+                Standing::Draining => Standing::InService,
+                other => other,
+            };
+            if endpoint.is_resting() != wanted.placed.drains {
+                self.resting.push((endpoint.clone(), wanted.placed.drains));
+            }
             members.push(Member { endpoint, health: checked.hysteresis.health(), standing });
         }
         Group::new(version, members)
+    }
+
+    /// The ways that somebody's endpoint stands for: one, or one for each address of a name that has several.
+    fn spread<'p>(&self, placed: &'p Placed, reach: &Reach) -> Vec<Wanted<'p>> {
+        let way = Way::new(placed.spec.url.clone(), reach, &self.names);
+        let addresses: Vec<IpAddr> = way.name().map(|name| name.spread()).unwrap_or_default();
+        if addresses.is_empty() {
+            return vec![Wanted { way, placed }];
+        }
+        addresses.into_iter().map(|address| Wanted { way: way.at(address), placed }).collect()
     }
 
     fn drop_user(&mut self, way: &Way, at: usize, variant: Variant) {
@@ -342,8 +420,42 @@ impl Live {
     }
 }
 
-/// The endpoints and the version of a variant: what was deployed, else what is configured.
-pub fn places<'s>(
+/// An endpoint that a variant is to have.
+struct Wanted<'p> {
+    way: Way,
+    placed: &'p Placed,
+}
+
+impl Wanted<'_> {
+    fn is(&self, endpoint: &Endpoint, reach: &Reach) -> bool {
+        endpoint.way().is_to(&self.placed.spec.url, reach)
+            && endpoint.way().address() == self.way.address()
+            && endpoint.weight() == self.placed.spec.weight
+    }
+
+    /// What is known about its address. What is known of a name goes for the addresses that it turns out to have.
+    fn known(&self, had: &[Member]) -> Health {
+        let (url, address) = (self.way.url(), self.way.address());
+        let of_url = || had.iter().filter(|member| member.endpoint.url() == url);
+        let same = of_url().find(|member| member.endpoint.way().address() == address);
+        let whole = || of_url().find(|member| address.is_none() || member.endpoint.way().address().is_none());
+        same.or_else(whole).map_or(Health::Unknown, |member| member.health)
+    }
+}
+
+/// The endpoints and the version of a variant: what was deployed, else what is configured, with what was changed at
+/// run time.
+pub fn places(
+    config: &ServiceConfig,
+    state: &ServiceState,
+    variant: Variant,
+) -> (Vec<Placed>, Option<Arc<str>>) {
+    let (specs, version) = base(config, state, variant);
+    (state.overlay[variant].over(specs), version)
+}
+
+/// The same without what was changed at run time.
+pub fn base<'s>(
     config: &'s ServiceConfig,
     state: &'s ServiceState,
     variant: Variant,
@@ -403,10 +515,6 @@ fn success_rule(gate: &BusinessGate) -> Option<SuccessRule> {
     let method = gate.method.as_ref().map(|method| Method::from_bytes(method.as_bytes())).transpose().ok()?;
     let (from, to) = gate.status;
     Some(SuccessRule { method, path: gate.path.parse().ok()?, status: from..=to })
-}
-
-fn is_same(endpoint: &Endpoint, spec: &EndpointSpec, reach: &Reach) -> bool {
-    endpoint.way().is_to(&spec.url, reach) && endpoint.weight() == spec.weight
 }
 
 fn endpoints(service: &Service) -> impl Iterator<Item = &Arc<Endpoint>> {

@@ -83,7 +83,8 @@ fn names_are_escaped_in_paths() {
     let client = Client::connect(&socket).unwrap();
     let subject = Subject::User("a&b=ü".to_owned());
     assert!(client.explain("x/../y", &subject).is_err(), "an empty object is no explanation");
-    let query = WaitQuery { service: "a b".to_owned(), generation: 7, timeout_ms: Some(5) };
+    let query =
+        WaitQuery { service: "a b".to_owned(), generation: 7, timeout_ms: Some(5), ..WaitQuery::default() };
     client.wait(&query).unwrap();
     let seen = seen.join().unwrap();
     assert!(

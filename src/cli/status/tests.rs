@@ -42,7 +42,9 @@ fn variant(place: Variant) -> VariantStatus {
     let endpoint = |port: u16| EndpointStatus {
         url: format!("http://10.0.0.11:{port}"),
         health: "healthy".to_owned(),
+        standing: "in service".to_owned(),
         weight: 1,
+        in_flight: 0,
         error: None,
     };
     VariantStatus {
