@@ -32,6 +32,7 @@ use crate::proxy::{self, Proxy, Shared, Sockets};
 use crate::store::{AuditEntry, SecretError};
 use crate::telemetry::{AccessLog, AccessLogError, Tallies, control_metrics};
 use crate::traffic::{Key, KeyError, Keys};
+use crate::upstream::Resolver;
 
 /// How long the access log may take for its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -52,6 +53,8 @@ pub struct Extras {
     pub source: Option<Source>,
     /// The demo's: makes green misbehave.
     pub breaks: Option<Break>,
+    /// Looks the names of endpoints up; by default as the system is told to.
+    pub resolver: Resolver,
 }
 
 /// What only the daemon has.
@@ -348,7 +351,7 @@ impl Running {
         let control_thread = {
             let ends = Ends { phases: phases.clone(), passed_on: passes_on.clone() };
             let (control, supervisor) = (control.clone(), supervisor.clone());
-            move || checks_and_ticks(control, seed, ends, &supervisor)
+            move || checks_and_ticks(control, (seed, extras.resolver), ends, &supervisor)
         };
         threads.push(spawn("control", control_thread).map_err(system("a thread"))?);
         let certificates_thread = {

@@ -20,6 +20,7 @@ use crate::control::{Control, run_checks};
 use crate::hooks::{self, HookSettings};
 use crate::proxy::LiveSettings;
 use crate::telemetry::{AccessLogHandle, Tallies, control_metrics, listener, page};
+use crate::upstream::Resolver;
 
 /// How often traffic is measured.
 const TICK: Duration = Duration::from_secs(1);
@@ -132,7 +133,12 @@ pub(super) fn admin_and_telemetry(
     block_on("admin", serve);
 }
 
-pub(super) fn checks_and_ticks(control: Control, seed: u64, ends: Ends, supervisor: &Supervisor) {
+pub(super) fn checks_and_ticks(
+    control: Control,
+    (seed, resolver): (u64, Resolver),
+    ends: Ends,
+    supervisor: &Supervisor,
+) {
     let ticks = async {
         let mut every = tokio::time::interval(TICK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -154,7 +160,7 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, ends: Ends, supervis
     };
     let work = async {
         tokio::select! {
-            () = run_checks(control.clone(), seed) => {}
+            () = run_checks(control.clone(), seed, resolver) => {}
             () = ticks => {}
             () = ends.ending() => {}
         }

@@ -31,13 +31,12 @@ const LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_UP_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Keeps one task per address that has to be checked, and one per name, until it is dropped. `seed` is for the
-/// jitter that keeps checks from marching in step.
+/// jitter that keeps checks from marching in step, `resolver` for the names.
 #[expect(clippy::mutable_key_type, reason = "what changes in a name is no part of what ways are compared by")]
-pub async fn run_checks(control: Control, seed: u64) {
+pub async fn run_checks(control: Control, seed: u64, resolver: Resolver) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let mut tasks = JoinSet::new();
     let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
-    let resolver = Resolver::default();
     let mut running: HashMap<CheckKey, AbortHandle> = HashMap::new();
     let mut looking: HashMap<Arc<str>, (Arc<Name>, AbortHandle)> = HashMap::new();
     loop {
