@@ -88,7 +88,7 @@ pub(super) struct Places {
 impl Places {
     /// `[SERVICE] VARIANT URL…`.
     pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
-        let at = words.iter().position(is_url).unwrap_or(words.len());
+        let at = words.iter().position(|word| is_url(word)).unwrap_or(words.len());
         let (names, endpoints) = words.split_at(at);
         let variant = |word: &String| word.parse::<Variant>().map_err(usage);
         let (service, variant) = match names {
@@ -110,7 +110,7 @@ impl Places {
     }
 }
 
-fn is_url(word: &String) -> bool {
+fn is_url(word: &str) -> bool {
     word.contains("://") || word.starts_with("unix:")
 }
 

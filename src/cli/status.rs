@@ -314,7 +314,9 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
     }
     remarks.extend(service.rollout.as_ref().and_then(show::remark));
     for (place, variant) in service.variants.iter() {
-        let down = variant.endpoints.iter().filter(|endpoint| endpoint.health == "unhealthy").count();
+        let is_down =
+            |endpoint: &&EndpointStatus| endpoint.health == "unhealthy" && endpoint.standing != "draining";
+        let down = variant.endpoints.iter().filter(is_down).count();
         if down > 0 {
             remarks
                 .push((Style::Trouble, format!("{place}: {down} of {} unhealthy", variant.endpoints.len())));

@@ -6,7 +6,6 @@
 //! again, publish, acknowledge. Risk waits for the disk; safety waits for nothing.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,8 +33,7 @@ use crate::store::{
     StateFolder,
 };
 use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
-use crate::traffic::Variant;
-use crate::upstream::{Endpoint, EndpointUrl, Health, Name, Way};
+use crate::upstream::{Health, Way};
 
 /// How long a change toward the candidate waits for the disk before it is given up.
 const RISK_WAIT: Duration = Duration::from_secs(30);
@@ -358,26 +356,6 @@ impl Control {
         self.live().check_error(service, way)
     }
 
-    /// Endpoints of a variant that no table holds any more, while something is under way there.
-    pub fn leaving(&self, service: &str, variant: Variant) -> Vec<Arc<Endpoint>> {
-        self.live().leaving(service, variant).collect()
-    }
-
-    /// How many requests and tunnels are under way at an endpoint that gets nothing new from `generation` on. `None`:
-    /// none are, and all threads know that none may be.
-    pub fn under_way(
-        &self,
-        service: &str,
-        variant: Variant,
-        url: &EndpointUrl,
-        generation: u64,
-    ) -> Option<u64> {
-        // In this order: what a thread had begun before it saw the table is counted by then.
-        let is_seen = self.inner.tallies.seen_generation() >= generation;
-        let count = self.live().under_way(service, variant, url);
-        (count > 0 || !is_seen).then_some(count)
-    }
-
     /// Whether no request of a service is open that was assigned under an older generation.
     pub fn is_drained(&self, slot: u32, generation: u64) -> bool {
         let tallies = &self.inner.tallies;
@@ -419,7 +397,7 @@ impl Control {
         self.windows().sample(now, table.services().iter().map(|service| ServiceSlot(service.slot)));
         self.inner.publisher.sweep();
         let seen = self.inner.tallies.seen_generation();
-        self.live().forget_gone(seen);
+        self.live().leaving.forget(seen);
     }
 
     /// Everything that has to be checked.
@@ -454,33 +432,6 @@ impl Control {
                 reason: error.clone(),
                 ..by_us("health", generation)
             });
-        }
-    }
-
-    /// Takes in the answer to a look-up. Another set of several addresses is another set of endpoints.
-    pub fn looked_up(&self, name: &Arc<Name>, answer: Result<Vec<IpAddr>, Arc<str>>) {
-        // Learnt under the lock: whoever builds a table sees all of it or nothing.
-        let (is_other, generation) = {
-            let mut live = self.live();
-            let is_other = name.learn(answer) && live.readdress(name);
-            let generation = if is_other { self.publish_unasked(&mut live) } else { self.generation() };
-            (is_other, generation)
-        };
-        let left_out = name.left_out();
-        if left_out > 0 {
-            metrics::counter!(names::ADDRESSES_LEFT_OUT.name).increment(left_out as u64);
-        }
-        if is_other {
-            let addresses: Vec<_> = name.spread().iter().map(ToString::to_string).collect();
-            let what = match addresses.len() {
-                0 => "one endpoint".to_owned(),
-                _ => format!("{} endpoints: {}", addresses.len(), addresses.join(", ")),
-            };
-            let reason = (left_out > 0).then(|| {
-                format!("{left_out} more addresses are left out; {} is the most for a name", Name::SPREAD_MAX)
-            });
-            let to = Some(format!("{} is {what}", name.host()));
-            self.record(AuditEntry { to, reason, ..by_us("addresses", generation) });
         }
     }
 
@@ -561,7 +512,7 @@ impl Control {
 
     /// Publishes what nobody has asked for. Numbers beyond the reserved ones are for what people want; health and
     /// addresses can do without.
-    fn publish_unasked(&self, live: &mut Live) -> u64 {
+    pub(super) fn publish_unasked(&self, live: &mut Live) -> u64 {
         let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
         let generation =
             if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
@@ -571,7 +522,7 @@ impl Control {
 
     pub(super) fn publish(&self, live: &mut Live, generation: u64) {
         self.inner.publisher.publish(Arc::new(live.table(generation)));
-        live.retire(generation);
+        live.leaving.published(generation);
         self.inner.checks_changed.notify_one();
         self.inner.published.send_replace(generation);
         if live.closed.is_none()

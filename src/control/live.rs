@@ -6,21 +6,22 @@
 //! many services use it.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use http::Method;
 
 use super::change::Facts;
 use super::desired::{Desired, ServiceState};
+use super::leaving::Leaving;
 use super::overlay::Placed;
 use super::settings::ServiceConfig;
+use super::wanted::{Wanted, spread};
 use crate::rollout::{BusinessGate, Ending, Phase};
 use crate::routing::{Cut, Group, Matcher, Member, Service, Standing, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{
-    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Name, Names, Reach, Way,
+    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Name, Names, Way,
 };
 
 /// What is checked, and how. Endpoints of different services that agree in both share the check.
@@ -70,16 +71,6 @@ struct Asked {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mark(Vec<u64>);
 
-/// An endpoint that no table holds any more.
-#[derive(Debug)]
-struct Gone<E> {
-    service: Arc<str>,
-    variant: Variant,
-    endpoint: E,
-    /// The first generation without it.
-    since: u64,
-}
-
 #[derive(Debug)]
 struct Entry {
     config: Arc<ServiceConfig>,
@@ -100,11 +91,7 @@ pub struct Live {
     endpoints_made: u32,
     names: Names,
     asked: Asked,
-    retiring: Vec<Gone<Arc<Endpoint>>>,
-    /// Whether endpoints that stay get nothing new from the next table on.
-    resting: Vec<(Arc<Endpoint>, bool)>,
-    /// What may still be under way at endpoints that are gone; whoever has something there holds them.
-    leaving: Vec<Gone<Weak<Endpoint>>>,
+    pub(super) leaving: Leaving,
     /// Why nothing may be changed at the moment.
     pub closed: Option<Arc<str>>,
 }
@@ -140,13 +127,9 @@ impl Live {
         let kept = |name: &Arc<str>| self.index.contains_key(name);
         for (name, service) in old.iter().filter(|(name, _)| !kept(name)) {
             for variant in Variant::ALL {
-                let endpoints = service.groups[variant].members().iter().map(|member| &member.endpoint);
-                self.retiring.extend(endpoints.map(|endpoint| Gone {
-                    service: name.clone(),
-                    variant,
-                    endpoint: endpoint.clone(),
-                    since: 0,
-                }));
+                for member in service.groups[variant].members() {
+                    self.leaving.retire(name, variant, &member.endpoint);
+                }
             }
         }
         self.checks.retain(|_, checked| !checked.users.is_empty());
@@ -198,40 +181,12 @@ impl Live {
         Table::new(generation, self.matcher.clone(), self.services.clone())
     }
 
-    /// Tells endpoints whether later tables hold and use them; after the table of `generation` was published.
-    pub fn retire(&mut self, generation: u64) {
-        for (endpoint, rests) in self.resting.drain(..) {
-            endpoint.rest(rests);
-        }
-        for Gone { service, variant, endpoint, .. } in self.retiring.drain(..) {
-            endpoint.retire();
-            let endpoint = Arc::downgrade(&endpoint);
-            self.leaving.push(Gone { service, variant, endpoint, since: generation });
-        }
-    }
-
-    /// Endpoints of a variant that are gone while something is under way there.
-    pub fn leaving(&self, service: &str, variant: Variant) -> impl Iterator<Item = Arc<Endpoint>> {
-        let of_it = move |gone: &&Gone<_>| *gone.service == *service && gone.variant == variant;
-        let there = self.leaving.iter().filter(of_it).filter_map(|gone| gone.endpoint.upgrade());
-        there.filter(|endpoint| endpoint.seen().in_flight > 0)
-    }
-
-    /// Forgets endpoints that are gone and that nobody will send anything to: all threads have seen the table of
-    /// generation `seen`.
-    pub fn forget_gone(&mut self, seen: u64) {
-        self.leaving.retain(|gone| {
-            let endpoint = gone.endpoint.upgrade();
-            endpoint.is_some_and(|endpoint| gone.since > seen || endpoint.seen().in_flight > 0)
-        });
-    }
-
     /// What is under way at an endpoint, also where it is gone by now.
     pub fn under_way(&self, service: &str, variant: Variant, url: &EndpointUrl) -> u64 {
         let members =
             self.service(service).map(|service| service.groups[variant].members()).unwrap_or_default();
         let here = members.iter().map(|member| member.endpoint.clone());
-        let all = here.chain(self.leaving(service, variant)).filter(|endpoint| endpoint.url() == url);
+        let all = here.chain(self.leaving.of(service, variant)).filter(|endpoint| endpoint.url() == url);
         all.map(|endpoint| endpoint.seen().in_flight).sum()
     }
 
@@ -350,15 +305,13 @@ impl Live {
     ) -> Group {
         let (health, reach) = (&config.settings.health, &config.reach[variant]);
         let (placed, version) = places(config, state, variant);
-        let wanted: Vec<Wanted> = placed.iter().flat_map(|placed| self.spread(placed, reach)).collect();
-        let gone =
-            had.iter().filter(|member| !wanted.iter().any(|wanted| wanted.is(&member.endpoint, reach)));
-        self.retiring.extend(gone.map(|member| Gone {
-            service: config.settings.name.clone(),
-            variant,
-            endpoint: member.endpoint.clone(),
-            since: 0,
-        }));
+        let wanted: Vec<Wanted> =
+            placed.iter().flat_map(|placed| spread(placed, reach, &self.names)).collect();
+        for member in
+            had.iter().filter(|member| !wanted.iter().any(|wanted| wanted.is(&member.endpoint, reach)))
+        {
+            self.leaving.retire(&config.settings.name, variant, &member.endpoint);
+        }
         for member in had {
             self.drop_user(member.endpoint.way(), at, variant);
         }
@@ -385,22 +338,10 @@ impl Live {
                 Standing::Draining => Standing::InService,
                 other => other,
             };
-            if endpoint.is_resting() != wanted.placed.drains {
-                self.resting.push((endpoint.clone(), wanted.placed.drains));
-            }
+            self.leaving.rest(&endpoint, wanted.placed.drains);
             members.push(Member { endpoint, health: checked.hysteresis.health(), standing });
         }
         Group::new(version, members)
-    }
-
-    /// The ways that somebody's endpoint stands for: one, or one for each address of a name that has several.
-    fn spread<'p>(&self, placed: &'p Placed, reach: &Reach) -> Vec<Wanted<'p>> {
-        let way = Way::new(placed.spec.url.clone(), reach, &self.names);
-        let addresses: Vec<IpAddr> = way.name().map(|name| name.spread()).unwrap_or_default();
-        if addresses.is_empty() {
-            return vec![Wanted { way, placed }];
-        }
-        addresses.into_iter().map(|address| Wanted { way: way.at(address), placed }).collect()
     }
 
     fn drop_user(&mut self, way: &Way, at: usize, variant: Variant) {
@@ -417,29 +358,6 @@ impl Live {
         for checked in self.checks.values_mut() {
             checked.users.clear();
         }
-    }
-}
-
-/// An endpoint that a variant is to have.
-struct Wanted<'p> {
-    way: Way,
-    placed: &'p Placed,
-}
-
-impl Wanted<'_> {
-    fn is(&self, endpoint: &Endpoint, reach: &Reach) -> bool {
-        endpoint.way().is_to(&self.placed.spec.url, reach)
-            && endpoint.way().address() == self.way.address()
-            && endpoint.weight() == self.placed.spec.weight
-    }
-
-    /// What is known about its address. What is known of a name goes for the addresses that it turns out to have.
-    fn known(&self, had: &[Member]) -> Health {
-        let (url, address) = (self.way.url(), self.way.address());
-        let of_url = || had.iter().filter(|member| member.endpoint.url() == url);
-        let same = of_url().find(|member| member.endpoint.way().address() == address);
-        let whole = || of_url().find(|member| address.is_none() || member.endpoint.way().address().is_none());
-        same.or_else(whole).map_or(Health::Unknown, |member| member.health)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The control plane: what should be, the one way to change it, and what makes it last.
 
 mod acts;
+mod addresses;
 mod attempt;
 mod change;
 mod checkpoints;
@@ -12,6 +13,7 @@ mod events;
 mod evidence;
 mod holdings;
 mod inbox;
+mod leaving;
 mod live;
 mod overlay;
 mod recorder;
@@ -22,6 +24,7 @@ mod rollouts;
 mod saver;
 mod settings;
 mod ticker;
+mod wanted;
 
 pub use change::{
     Applied, Change, Delta, Direction, Facts, FoundStep, Happened, Refusal, Selection, Stamp, apply,

@@ -24,6 +24,7 @@ use tidegate::store::{AuditLimits, Origin as Whence, Recovered, StateFolder};
 use tidegate::telemetry::Tallies;
 use tidegate::traffic::Weight;
 
+mod endpoints;
 mod rollouts;
 
 use support::gate::{Asked, understand};

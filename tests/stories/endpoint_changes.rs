@@ -135,6 +135,42 @@ async fn a_slow_request_ends_as_it_would_and_wait_says_when() {
     }
 }
 
+#[tokio::test]
+async fn idle_connections_of_a_drained_endpoint_are_closed() {
+    let (other, green) = blue_and_green().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (kept, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let kept = kept.clone();
+            tokio::spawn(async move {
+                let mut wire = Wire::new(stream);
+                let mut served = 0;
+                while let Ok(Some(_)) = wire.request().await {
+                    wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nkept").await.unwrap();
+                    served += 1;
+                }
+                // Health checks connect, too, and say nothing.
+                if served > 0 {
+                    kept.send(served).unwrap();
+                }
+            });
+        }
+    });
+    let gate = tidegate().set("threads: 1").service_at("shop", &url, &green.url()).start().await;
+    for _ in 0..3 {
+        assert_eq!(gate.get("/").await.text(), "kept");
+    }
+    assert!(closed.try_recv().is_err(), "it is kept for the next request");
+    gate.endpoint("add", "blue", &other.url()).await.unwrap();
+    gate.endpoint("drain", "blue", &url).await.unwrap();
+    let served = tokio::time::timeout(std::time::Duration::from_secs(20), closed.recv()).await;
+    assert_eq!(served.expect("it is closed long before it is too old"), Some(3));
+    assert_eq!(listed(&gate).await.blue[0].health, "healthy", "it is checked on");
+    serving.abort();
+}
+
 /// Switches to another protocol, and says back what it hears.
 async fn echoes() -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
