@@ -592,7 +592,9 @@ pub async fn has_gone(pid: u32) {
 fn is_gone(pid: u32) -> bool {
     // Nobody may have asked how it ended: then its name is still there, with a Z for its state.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+    // The first thread may be ahead of the others, which hold the sockets as long as they are there.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || (rest.starts_with(" Z") && threads <= 1))
 }
 
 /// Understands an answer of the admin socket.
