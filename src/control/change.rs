@@ -402,6 +402,7 @@ fn unknown(desired: &Desired, name: &str, facts: &dyn Fn(&str) -> Option<Facts>)
 
 #[cfg(test)]
 mod tests {
+    use super::super::desired::LastGood;
     use super::super::desired::tests::{recognition, service};
     use super::super::endpoints::EndpointAct;
     use super::super::tests::config;
@@ -635,6 +636,18 @@ mod tests {
         let drain = change(blue, Drain(at(&["http://blue:1"])), false);
         let result = apply(&desired(&[service("shop", 5)]), &drain, &dead, &stamp());
         refused(result, "would have no healthy endpoint left");
+
+        // The way back after a promotion goes along, if it was open.
+        for (known_then, expected) in [(all("green"), 1), (at(&["http://elsewhere:1"]), 1), (vec![], 0)] {
+            let was_open = known_then == all("green");
+            let good = LastGood { variant: green, endpoints: known_then.clone() };
+            let before = desired(&[ServiceState { last_good: Some(good), ..service("shop", 0) }]);
+            let remove = change(green, Remove(at(&["http://green:1"])), false);
+            let after = apply(&before, &remove, &known, &stamp()).unwrap().desired;
+            let good = after.service("shop").unwrap().last_good.clone().unwrap();
+            assert_eq!(good.endpoints.len(), expected);
+            assert_eq!(good.endpoints == known_then, !was_open);
+        }
 
         // A deployment takes the place of everything.
         let added = try_it(0, green, &Add(at(&["http://new:1"])), false).unwrap().desired;
