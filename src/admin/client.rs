@@ -24,9 +24,9 @@ pub use follow::Events;
 
 use self::wire::Call;
 use super::api::{
-    ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, KillRequest, OverrideAnswer,
-    OverrideRequest, ProblemKind, ReloadRequest, Reloaded, ServiceStatus, ShiftRequest, Status, StopRequest,
-    Stopping, UpgradeRequest, Upgraded, WaitQuery,
+    ArmRequest, BreakRequest, Changed, DeployRequest, EndpointsRequest, Event, Explanation, KillRequest,
+    OverrideAnswer, OverrideRequest, ProblemKind, ReloadRequest, Reloaded, ServiceStatus, ShiftRequest,
+    Status, StopRequest, Stopping, UpgradeRequest, Upgraded, WaitQuery,
 };
 use super::socket;
 use crate::clock;
@@ -190,6 +190,21 @@ impl Client {
         self.call(post(&path, request)?.under(terms))
     }
 
+    /// `POST /v1/services/NAME/endpoints/VERB`.
+    ///
+    /// # Errors
+    /// As of every call: see [`ClientError`].
+    pub fn endpoints(
+        &self,
+        service: &str,
+        verb: &str,
+        request: &EndpointsRequest,
+        terms: &Terms,
+    ) -> Result<Changed, ClientError> {
+        let path = format!("/v1/services/{}/endpoints/{}", wire::encode(service), wire::encode(verb));
+        self.call(post(&path, request)?.under(terms))
+    }
+
     /// `GET /v1/services/NAME/explain`.
     ///
     /// # Errors
@@ -221,8 +236,11 @@ impl Client {
     /// # Errors
     /// As of every call: see [`ClientError`].
     pub fn wait(&self, query: &WaitQuery) -> Result<(), ClientError> {
-        let WaitQuery { service, generation, timeout_ms } = query;
+        let WaitQuery { service, generation, variant, endpoint, timeout_ms } = query;
         let mut path = format!("/v1/wait?service={}&generation={generation}", wire::encode(service));
+        if let (Some(variant), Some(endpoint)) = (variant, endpoint) {
+            path.push_str(&format!("&variant={variant}&endpoint={}", wire::encode(endpoint)));
+        }
         if let Some(millis) = timeout_ms {
             path.push_str(&format!("&timeout_ms={millis}"));
         }

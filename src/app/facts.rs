@@ -1,7 +1,7 @@
 //! What the metrics page says besides counts.
 
 use crate::control::{Control, RolloutFigures, Verdicts};
-use crate::routing::Service;
+use crate::routing::{Service, Standing};
 use crate::telemetry::{
     CertificateFacts, EndpointFacts, Facts, RolloutFacts, ServiceFacts, ServiceSlot, VariantFacts,
 };
@@ -42,7 +42,9 @@ fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts 
                     .iter()
                     .map(|member| EndpointFacts {
                         address: member.endpoint.label().to_string(),
-                        healthy: member.is_usable(),
+                        // One that drains is not unwell.
+                        healthy: member.is_usable()
+                            || (member.standing == Standing::Draining && member.health.is_usable()),
                     })
                     .collect(),
             }

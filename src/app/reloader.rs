@@ -13,7 +13,7 @@ use super::supervisor::Supervisor;
 use crate::admin::api::{Problem, ProblemKind, ReloadRequest, Reloaded};
 use crate::clock;
 use crate::config::{self, Config, ConfigError, Planner};
-use crate::control::{Control, Who};
+use crate::control::{Control, Keep, Who};
 use crate::hooks::HookSettings;
 use crate::proxy::{
     Certificate, CertificateError, ListenerSettings, LiveSettings, ProxySettings, TlsSettings,
@@ -68,11 +68,12 @@ impl Reloader {
             &config.telemetry,
         ));
         config.proxy.live.arrange(&config.proxy.listen, &self.listen, &self.live.load());
+        let overlay = if request.discard_overlay { Keep::Nothing } else { Keep::All };
         let changed_live = **self.live.load() != config.proxy.live;
         let mut reloaded = if request.dry_run {
-            self.control.reload_dry_run(config.control.services)?
+            self.control.reload_dry_run(config.control.services, overlay)?
         } else {
-            let reloaded = self.control.reload(config.control.services, &who).await?;
+            let reloaded = self.control.reload(config.control.services, overlay, &who).await?;
             self.live.store(Arc::new(config.proxy.live));
             self.planner.store(Arc::new(config.planner));
             self.hooks.store(Arc::new(config.hooks));

@@ -32,6 +32,7 @@ use crate::proxy::{self, Proxy, Shared, Sockets};
 use crate::store::{AuditEntry, SecretError};
 use crate::telemetry::{AccessLog, AccessLogError, Tallies, control_metrics};
 use crate::traffic::{Key, KeyError, Keys};
+use crate::upstream::Resolver;
 
 /// How much longer than this process those before it may take to stop.
 const PREDECESSORS_LATER: Duration = Duration::from_secs(1);
@@ -54,6 +55,8 @@ pub struct Extras {
     pub source: Option<Source>,
     /// The demo's: makes green misbehave.
     pub breaks: Option<Break>,
+    /// Looks the names of endpoints up; by default as the system is told to.
+    pub resolver: Resolver,
 }
 
 /// What only the daemon has.
@@ -362,7 +365,7 @@ impl Running {
             let ends = Ends { phases: phases.clone(), passed_on: passes_on.clone() };
             let (control, supervisor) = (control.clone(), supervisor.clone());
             let drain = proxy_settings.drain;
-            move || checks_and_ticks(control, seed, ends, drain, &supervisor)
+            move || checks_and_ticks(control, (seed, extras.resolver), ends, drain, &supervisor)
         };
         threads.push(spawn("control", control_thread).map_err(system("a thread"))?);
         let certificates_thread = {

@@ -20,6 +20,7 @@ use crate::control::{Control, run_checks};
 use crate::hooks::{self, HookSettings};
 use crate::proxy::LiveSettings;
 use crate::telemetry::{AccessLogHandle, Tallies, control_metrics, listener, page};
+use crate::upstream::Resolver;
 
 /// How often traffic is measured.
 const TICK: Duration = Duration::from_secs(1);
@@ -134,7 +135,7 @@ pub(super) fn admin_and_telemetry(
 
 pub(super) fn checks_and_ticks(
     control: Control,
-    seed: u64,
+    (seed, resolver): (u64, Resolver),
     ends: Ends,
     drain: Duration,
     supervisor: &Supervisor,
@@ -146,7 +147,7 @@ pub(super) fn checks_and_ticks(
             tokio::time::sleep(drain).await;
         };
         tokio::select! {
-            () = run_checks(control.clone(), seed) => {}
+            () = run_checks(control.clone(), seed, resolver) => {}
             () = useless => {}
         }
         std::future::pending::<()>().await;

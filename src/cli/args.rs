@@ -42,6 +42,8 @@ pub(super) enum Verb {
     Arm(Arm),
     /// Fill the candidate, at 0 %, with a new version
     Deploy(Deploy),
+    /// Bring endpoints in, take them out, or let them rest
+    Endpoint(Endpoint),
     /// Print which variant is the candidate
     Candidate(Candidate),
     /// Say what recent failures have in common; or where a visitor goes, and why
@@ -290,6 +292,54 @@ pub(super) struct Deploy {
     pub(super) reach: Reach,
 }
 
+/// What is under way at an endpoint is never cut.
+#[derive(Debug, Args)]
+pub(super) struct Endpoint {
+    #[command(subcommand)]
+    pub(super) verb: EndpointVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EndpointVerb {
+    /// Bring endpoints in; with --wait, return once all are healthy
+    Add(AddEndpoint),
+    /// Take endpoints out; with --wait, return once nothing is under way there
+    Remove(Endpoints),
+    /// Send endpoints nothing new, but keep them; with --wait, return once nothing is under way there
+    Drain(Endpoints),
+    /// Send drained endpoints something again; with --wait, return once all are healthy
+    Undrain(Endpoints),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddEndpoint {
+    /// The share of each among the variant's others, 1 to 1000
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(super) weight: Option<u16>,
+    #[command(flatten)]
+    pub(super) endpoints: Endpoints,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Endpoints {
+    /// The service, the variant, then where the endpoints listen: `shop green http://10.0.0.22:3000`
+    #[arg(required = true, value_name = "SERVICE | VARIANT | URL")]
+    pub(super) words: Vec<String>,
+    /// Also where that leaves users with nobody to answer them, or changes a weight
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Only if the service did not change after this generation
+    #[arg(long, value_name = "N")]
+    pub(super) if_generation: Option<u64>,
+    /// Return once it has taken effect in full
+    #[arg(long)]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) change: Change,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Candidate {
     /// Which service
@@ -345,6 +395,9 @@ pub(super) struct Reload {
     /// Only say what would change
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Let go of all changes to endpoints that were made at run time
+    #[arg(long)]
+    pub(super) discard_overlay: bool,
     #[command(flatten)]
     pub(super) claim: Claim,
     #[command(flatten)]

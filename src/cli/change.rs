@@ -88,7 +88,9 @@ fn nothing_older(
     for ServiceChange { service, .. } in &changed.changes {
         let left = limit.saturating_sub(clock::now() - start);
         let timeout_ms = Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        client.wait(&WaitQuery { service: service.clone(), generation: changed.generation, timeout_ms })?;
+        let generation = changed.generation;
+        let service = service.clone();
+        client.wait(&WaitQuery { service, generation, timeout_ms, ..WaitQuery::default() })?;
     }
     if !json {
         writeln!(out, "nothing older than generation {} is in flight", changed.generation)?;
@@ -250,6 +252,7 @@ mod tests {
             changed: from != to,
             endpoints: Vec::new(),
             version: None,
+            endpoints_changed: None,
             rollout: None,
         }
     }

@@ -6,6 +6,7 @@
 
 mod args;
 mod change;
+mod endpoint;
 mod failure;
 mod figures;
 mod look;
@@ -63,6 +64,7 @@ fn obey(verb: Verb, demo: fn(u16) -> Result<(), Failure>, out: &mut dyn Write) -
         Verb::Kill(order) => change::kill(order, out),
         Verb::Arm(order) => change::arm(order, out),
         Verb::Deploy(order) => change::deploy(order, out),
+        Verb::Endpoint(order) => endpoint::endpoint(order, out),
         Verb::Candidate(order) => look::candidate(order, out),
         Verb::Explain(order) => look::explain(order, out),
         Verb::Rollout(order) => rollout::rollout(order, out),

@@ -62,9 +62,8 @@ pub(super) struct Deployment {
 impl Deployment {
     /// `[SERVICE] URL…`: what has no scheme in front is a service.
     pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
-        let is_url = |word: &&String| word.contains("://");
         let (service, endpoints) = match words {
-            [first, rest @ ..] if !is_url(&first) => (Some(name(first)?), rest),
+            [first, rest @ ..] if !is_url(first) => (Some(name(first)?), rest),
             all => (None, all),
         };
         if let Some(stray) = endpoints.iter().find(|word| !is_url(word)) {
@@ -76,6 +75,43 @@ impl Deployment {
         }
         Ok(Self { service, endpoints: endpoints.to_vec() })
     }
+}
+
+/// What `endpoint` is told: the service, if it is named, the variant and the endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) service: Option<String>,
+    pub(super) variant: Variant,
+    pub(super) endpoints: Vec<String>,
+}
+
+impl Places {
+    /// `[SERVICE] VARIANT URL…`.
+    pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
+        let at = words.iter().position(|word| is_url(word)).unwrap_or(words.len());
+        let (names, endpoints) = words.split_at(at);
+        let variant = |word: &String| word.parse::<Variant>().map_err(usage);
+        let (service, variant) = match names {
+            [place] => (None, variant(place)?),
+            [service, place] => (Some(name(service)?), variant(place)?),
+            [_, _, stray, ..] => {
+                return Err(usage(format!("{stray:?} lacks its scheme; did you mean http://{stray}?")));
+            }
+            [] => return Err(usage("whose endpoint? name blue or green in front of it".to_owned())),
+        };
+        if let Some(stray) = endpoints.iter().find(|word| !is_url(word)) {
+            return Err(usage(format!("{stray:?} lacks its scheme; did you mean http://{stray}?")));
+        }
+        if endpoints.is_empty() {
+            let what = "no endpoint; write for instance `shop green http://10.0.0.22:3000`";
+            return Err(usage(what.to_owned()));
+        }
+        Ok(Self { service, variant, endpoints: endpoints.to_vec() })
+    }
+}
+
+fn is_url(word: &str) -> bool {
+    word.contains("://") || word.starts_with("unix:")
 }
 
 /// What `override` is told: the service, if it is named, and where the tester goes.
@@ -167,9 +203,35 @@ mod tests {
         check("shop http://a:1", Ok((Some("shop"), &["http://a:1"])));
         check("shop http://a:1 http://b:2", Ok((Some("shop"), &["http://a:1", "http://b:2"])));
         check("http://a:1 http://b:2", Ok((None, &["http://a:1", "http://b:2"])));
+        check("shop unix:/run/a.sock", Ok((Some("shop"), &["unix:/run/a.sock"])));
         check("shop", Err("no endpoint"));
         check("shop a:1", Err("did you mean http://a:1?"));
         check("http://a:1 b:2", Err("did you mean http://b:2?"));
+    }
+
+    #[test]
+    fn endpoints_are_named_with_their_variant() {
+        #[track_caller]
+        fn check(line: &str, expected: Result<(Option<&str>, Variant, &[&str]), &str>) {
+            let got = Places::parse(&words(line));
+            match expected {
+                Ok((service, variant, endpoints)) => {
+                    let got = got.unwrap();
+                    let endpoints = words(&endpoints.join(" "));
+                    assert_eq!((got.service.as_deref(), got.variant), (service, variant), "{line}");
+                    assert_eq!(got.endpoints, endpoints, "{line}");
+                }
+                Err(message) => assert!(got.unwrap_err().to_string().contains(message), "{line}"),
+            }
+        }
+        check("shop green http://a:1", Ok((Some("shop"), Variant::Green, &["http://a:1"])));
+        check("blue http://a:1 unix:/run/a", Ok((None, Variant::Blue, &["http://a:1", "unix:/run/a"])));
+        check("green blue http://a:1", Ok((Some("green"), Variant::Blue, &["http://a:1"])));
+        check("shop http://a:1", Err("\"shop\" is no variant"));
+        check("http://a:1", Err("name blue or green"));
+        check("shop green", Err("no endpoint"));
+        check("shop green a:1", Err("did you mean http://a:1?"));
+        check("green http://a:1 b:1", Err("did you mean http://b:1?"));
     }
 
     #[test]

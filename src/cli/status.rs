@@ -228,7 +228,13 @@ fn endpoint(endpoint: &EndpointStatus) -> Span {
         _ => (Style::Dim, "○"),
     };
     let weight = if endpoint.weight == 1 { String::new() } else { format!(" ×{}", endpoint.weight) };
-    Span::new(style, &format!("{mark} {url}{weight}"))
+    let (style, rest) = match endpoint.standing.as_str() {
+        "draining" | "leaving" => {
+            (Style::Dim, format!(" {}, {} under way", endpoint.standing, endpoint.in_flight))
+        }
+        _ => (style, String::new()),
+    };
+    Span::new(style, &format!("{mark} {url}{weight}{rest}"))
 }
 
 fn endpoint_troubles(service: &ServiceStatus, width: usize) -> Vec<Line> {
@@ -319,7 +325,9 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
     }
     remarks.extend(service.rollout.as_ref().and_then(show::remark));
     for (place, variant) in service.variants.iter() {
-        let down = variant.endpoints.iter().filter(|endpoint| endpoint.health == "unhealthy").count();
+        let is_down =
+            |endpoint: &&EndpointStatus| endpoint.health == "unhealthy" && endpoint.standing != "draining";
+        let down = variant.endpoints.iter().filter(is_down).count();
         if down > 0 {
             remarks
                 .push((Style::Trouble, format!("{place}: {down} of {} unhealthy", variant.endpoints.len())));

@@ -76,9 +76,9 @@ fn passed_on(upgraded: &Upgraded) -> String {
 }
 
 pub(super) fn reload(order: Reload, out: &mut dyn Write) -> Result<(), Failure> {
-    let Reload { dry_run, claim, reach: how } = order;
+    let Reload { dry_run, discard_overlay, claim, reach: how } = order;
     let client = reach(&how, false)?;
-    let reloaded = client.reload(&ReloadRequest { dry_run, claimed: claim.claimed })?;
+    let reloaded = client.reload(&ReloadRequest { dry_run, discard_overlay, claimed: claim.claimed })?;
     if how.json { json(out, &reloaded) } else { Ok(out.write_all(told(&reloaded).as_bytes())?) }
 }
 

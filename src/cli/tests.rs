@@ -51,6 +51,17 @@ fn each_verb_takes_what_it_needs() {
     };
     assert_eq!(words(&deploy.words), "shop http://a:1 http://b:2");
     assert_eq!((deploy.version.as_deref(), deploy.wait), (Some("2.0.1"), true));
+    let Verb::Endpoint(endpoint) =
+        parse("endpoint add shop green http://a:1 --weight 2 --wait --force --if-generation 4").unwrap()
+    else {
+        panic!()
+    };
+    let super::args::EndpointVerb::Add(add) = endpoint.verb else { panic!() };
+    assert_eq!((words(&add.endpoints.words).as_str(), add.weight), ("shop green http://a:1", Some(2)));
+    assert!(add.endpoints.wait && add.endpoints.force && add.endpoints.if_generation == Some(4));
+    assert!(parse("endpoint remove shop green http://a:1 --weight 2").is_err());
+    let Verb::Reload(reload) = parse("reload --dry-run --discard-overlay").unwrap() else { panic!() };
+    assert!(reload.dry_run && reload.discard_overlay);
     let Verb::Explain(explain) = parse("explain shop --user alice").unwrap() else { panic!() };
     assert_eq!((explain.service.as_deref(), explain.user.as_deref()), (Some("shop"), Some("alice")));
     let Verb::Explain(explain) = parse("explain shop").unwrap() else { panic!() };

@@ -212,6 +212,7 @@ pub(super) fn deploy(
     }
     let mut after = ServiceState { last_good: None, ..state.clone() };
     after.deployed[candidate] = Some(deployed.clone());
+    after.overlay[candidate] = super::overlay::Overlay::default();
     Ok(after)
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::change::{self, Applied, Change, Delta, Direction, Refusal, Selection, Stamp};
 use super::commit::{CommitError, Committed, Control, IdempotencyKey, REBASES_MAX, Who};
 use super::desired::{Answer, Desired};
+use super::endpoints;
 use super::live::{Live, Mark};
 use super::recovery::is_kept;
 use super::saver::Ticket;
@@ -78,7 +79,8 @@ impl Attempt {
         }
         is_open(&live)?;
         let (mut applied, mut stamp) = self.apply(&live)?;
-        if applied.direction == Direction::TowardStable {
+        // Whoever takes an endpoint out asks for less of that endpoint, not of the candidate.
+        if applied.direction == Direction::TowardStable && !matches!(self.change, Change::Endpoints(_)) {
             self.ask(&mut live, &applied);
         }
         if applied.is_noop() {
@@ -297,6 +299,12 @@ impl Attempt {
                 to: Some(after(delta)),
                 reason: self.who.reason.clone(),
             };
+            if let Some(told) = &delta.endpoints {
+                let what = format!("endpoint-{}", told.act.verb());
+                let to = Some(endpoints::describe(told));
+                self.control.record(AuditEntry { what, from: None, to, ..entry });
+                continue;
+            }
             let Some(happened) = &delta.happened else {
                 self.control.record(entry);
                 continue;

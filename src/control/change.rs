@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::acts::{self, Turn};
 use super::desired::{Changed, Deployed, Desired, ServiceState};
+use super::endpoints::{self, EndpointChange, EndpointsChanged};
 use super::recovery::is_kept;
 pub use super::refusal::Refusal;
 use super::settings::ServiceConfig;
 use crate::clock::Timestamp;
 use crate::rollout::{Act, Freeze, Plan};
 use crate::traffic::{Lock, PerVariant, Variant, Weight};
-use crate::upstream::EndpointSpec;
+use crate::upstream::{EndpointSpec, EndpointUrl};
 
 /// What somebody wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +66,8 @@ pub enum Change {
         /// What takes the place of the candidate's endpoints.
         deployed: Deployed,
     },
+    /// Endpoints come, go or rest, whatever the weight. Moves nobody to another variant.
+    Endpoints(EndpointChange),
 }
 
 impl Change {
@@ -77,6 +80,7 @@ impl Change {
             Self::Kill(_) => "kill",
             Self::Arm(_) => "arm",
             Self::Deploy { .. } => "deploy",
+            Self::Endpoints(_) => "endpoint",
         }
     }
 }
@@ -117,6 +121,8 @@ pub struct Facts {
     pub config: Arc<ServiceConfig>,
     /// The endpoints of each variant.
     pub specs: PerVariant<Vec<EndpointSpec>>,
+    /// Those of them that requests may be sent to.
+    pub usable: PerVariant<Vec<EndpointUrl>>,
     /// Whether one of them is healthy.
     pub healthy: PerVariant<bool>,
 }
@@ -172,6 +178,9 @@ pub struct Delta {
     /// What was deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed: Option<Deployed>,
+    /// What became of endpoints at run time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<EndpointsChanged>,
     /// Whether the roles have swapped: the candidate is another place than before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub swapped: bool,
@@ -243,6 +252,7 @@ pub fn apply(
             lock_before: before.lock.clone(),
             lock: after.lock.clone(),
             deployed: None,
+            endpoints: None,
             swapped: before.stable != after.stable,
             frozen: after.freeze.is_some(),
             happened: turn.happened.filter(|_| changed),
@@ -320,6 +330,15 @@ pub fn apply(
                 delta.deployed = Some(deployed.clone());
             }
         }
+        Change::Endpoints(EndpointChange { service, variant, act, force, if_generation }) => {
+            let (state, facts) = find(service)?;
+            is_known(state, *if_generation)?;
+            let (turn, told) = endpoints::change(state, *variant, act, *force, &facts)?;
+            put(state, turn, &facts);
+            if let Some(delta) = changes.last_mut() {
+                delta.endpoints = Some(told);
+            }
+        }
     }
     if changes.iter().any(|delta| delta.changed) {
         next.generation = stamp.generation;
@@ -383,7 +402,9 @@ fn unknown(desired: &Desired, name: &str, facts: &dyn Fn(&str) -> Option<Facts>)
 
 #[cfg(test)]
 mod tests {
+    use super::super::desired::LastGood;
     use super::super::desired::tests::{recognition, service};
+    use super::super::endpoints::EndpointAct;
     use super::super::tests::config;
     use super::*;
     use crate::rollout::{Hold, Stage, Step, Verb};
@@ -400,9 +421,17 @@ mod tests {
             (name != "gone").then(|| Facts {
                 config: Arc::new(ServiceConfig { recognition: recognition("newer"), ..config(name) }),
                 specs: PerVariant { blue: vec![endpoint("http://blue:1")], green },
+                usable: PerVariant {
+                    blue: urls("http://blue:1"),
+                    green: if healthy { urls("http://green:1") } else { Vec::new() },
+                },
                 healthy: PerVariant { blue: true, green: healthy },
             })
         }
+    }
+
+    fn urls(url: &str) -> Vec<EndpointUrl> {
+        vec![url.parse().unwrap()]
     }
 
     fn endpoint(url: &str) -> EndpointSpec {
@@ -502,6 +531,130 @@ mod tests {
         let shop = applied.desired.service("shop").unwrap();
         assert_eq!((shop.weight, shop.lock.as_ref(), shop.epoch), (Weight::ZERO, None, 1));
         assert_eq!(applied.direction, Direction::TowardCandidate);
+    }
+
+    #[test]
+    fn endpoints_come_and_go_and_the_split_stays() {
+        let known = |name: &str| {
+            facts(true)(name).map(|facts| {
+                let mut config = ServiceConfig::clone(&facts.config);
+                let all =
+                    |place: &str| ["1", "2"].map(|port| endpoint(&format!("http://{place}:{port}"))).to_vec();
+                config.endpoints = PerVariant { blue: all("blue"), green: all("green") };
+                let usable =
+                    config.endpoints.clone().map(|_, all| all.into_iter().map(|spec| spec.url).collect());
+                let specs = config.endpoints.clone();
+                Facts { config: Arc::new(config), specs, usable, ..facts }
+            })
+        };
+        let at = |urls: &[&str]| urls.iter().map(|url| endpoint(url)).collect::<Vec<_>>();
+        let change = |variant, act, force| {
+            Change::Endpoints(EndpointChange {
+                service: "shop".into(),
+                variant,
+                act,
+                force,
+                if_generation: None,
+            })
+        };
+        let try_it = |percent: u32, variant, act: &EndpointAct, force| {
+            let before = desired(&[service("shop", percent)]);
+            apply(&before, &change(variant, act.clone(), force), &known, &stamp())
+        };
+        let (blue, green) = (Variant::Blue, Variant::Green);
+        use EndpointAct::{Add, Drain, Remove, Undrain};
+
+        for (variant, act, direction) in [
+            (green, Add(at(&["http://new:1", "http://new:2"])), Direction::TowardCandidate),
+            (blue, Add(at(&["http://new:1"])), Direction::TowardCandidate),
+            (green, Remove(at(&["http://green:1"])), Direction::TowardStable),
+            (blue, Drain(at(&["http://blue:2"])), Direction::TowardStable),
+            (blue, Undrain(at(&["http://blue:2"])), Direction::TowardCandidate),
+        ] {
+            let applied = try_it(25, variant, &act, false).unwrap();
+            let state = applied.desired.service("shop").unwrap();
+            assert_eq!((applied.direction, state.weight.to_string()), (direction, "25%".into()), "{act:?}");
+            assert_eq!(state.overlay[variant].is_empty(), matches!(act, Undrain(_)), "{act:?}");
+            assert!(state.overlay[variant.other()].is_empty());
+            assert_eq!(state.split(), service("shop", 25).split());
+        }
+
+        #[track_caller]
+        fn refused(result: Result<Applied, Refusal>, expected: &str) {
+            let refusal = result.unwrap_err().to_string();
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+        let check = |percent, variant, act: EndpointAct, expected: &str| {
+            refused(try_it(percent, variant, &act, false), expected);
+        };
+        check(0, green, Add(at(&["http://green:1"])), "already, with weight 1, so there is nothing to add");
+        check(
+            0,
+            green,
+            Add(at(&["http://blue:1"])),
+            "`tidegate endpoint remove shop blue http://blue:1` first",
+        );
+        check(0, green, Add(at(&["http://new:1", "http://new:1"])), "named twice");
+        check(0, green, Add(vec![]), "no endpoint was named");
+        let heavy = Add(vec![EndpointSpec { weight: 5, ..endpoint("http://green:1") }]);
+        refused(try_it(0, green, &heavy, false), "say --force to change its weight");
+        let unknown = "green has no endpoint http://nope:1; there is http://green:1, http://green:2";
+        check(0, green, Remove(at(&["http://nope:1"])), unknown);
+        check(0, green, Drain(at(&["http://nope:1"])), unknown);
+        check(0, green, Undrain(at(&["http://nope:1"])), unknown);
+        let all = |place: &str| at(&[&format!("http://{place}:1"), &format!("http://{place}:2")]);
+        let last = "blue, the stable variant, would have no endpoint left";
+        check(100, blue, Remove(all("blue")), last);
+        check(0, blue, Drain(all("blue")), last);
+        check(
+            5,
+            green,
+            Drain(all("green")),
+            "green, which has 5% of the traffic, would have no endpoint left",
+        );
+        assert!(try_it(0, green, &Drain(all("green")), false).is_ok(), "nobody is sent there");
+
+        // Whoever insists is told what it took.
+        for (variant, act) in [(blue, Remove(all("blue"))), (green, heavy)] {
+            let forced = try_it(5, variant, &act, true).unwrap();
+            let told = forced.changes[0].endpoints.clone().unwrap();
+            assert!(told.forced.is_some(), "{told:?}");
+            let state = forced.desired.service("shop").unwrap();
+            let loaded = Desired::from_bytes(&forced.desired.to_bytes(99)).unwrap();
+            assert_eq!(loaded.desired.service("shop").unwrap(), state);
+        }
+        let unforced = try_it(5, green, &Add(at(&["http://new:1"])), true).unwrap();
+        assert_eq!(unforced.changes[0].endpoints.clone().unwrap().forced, None, "nothing spoke against it");
+
+        // One that is left and does not answer is as good as none.
+        let dead = |name: &str| {
+            known(name).map(|mut facts| {
+                facts.usable.blue.pop();
+                facts
+            })
+        };
+        let drain = change(blue, Drain(at(&["http://blue:1"])), false);
+        let result = apply(&desired(&[service("shop", 5)]), &drain, &dead, &stamp());
+        refused(result, "would have no healthy endpoint left");
+
+        // The way back after a promotion goes along, if it was open.
+        for (known_then, expected) in [(all("green"), 1), (at(&["http://elsewhere:1"]), 1), (vec![], 0)] {
+            let was_open = known_then == all("green");
+            let good = LastGood { variant: green, endpoints: known_then.clone() };
+            let before = desired(&[ServiceState { last_good: Some(good), ..service("shop", 0) }]);
+            let remove = change(green, Remove(at(&["http://green:1"])), false);
+            let after = apply(&before, &remove, &known, &stamp()).unwrap().desired;
+            let good = after.service("shop").unwrap().last_good.clone().unwrap();
+            assert_eq!(good.endpoints.len(), expected);
+            assert_eq!(good.endpoints == known_then, !was_open);
+        }
+
+        // A deployment takes the place of everything.
+        let added = try_it(0, green, &Add(at(&["http://new:1"])), false).unwrap().desired;
+        let deployed = Deployed { endpoints: at(&["http://next:1"]), version: None };
+        let deploy = Change::Deploy { service: "shop".into(), deployed };
+        let after = apply(&added, &deploy, &known, &stamp()).unwrap().desired;
+        assert!(after.service("shop").unwrap().overlay.green.is_empty());
     }
 
     #[test]
@@ -611,6 +764,12 @@ mod tests {
                     let salt = after.planned().map_or("newer", |rollout| &*rollout.plan.name);
                     prop_assert_eq!(&*after.recognition.salt, salt);
                 }
+                if let Change::Endpoints(_) = change {
+                    let who = |state: &ServiceState| {
+                        (state.weight, state.stable, state.epoch, state.lock.clone(), state.rollout.clone())
+                    };
+                    prop_assert_eq!(who(&after), who(&before), "endpoints move nobody");
+                }
                 if let Change::Kill(_) = change {
                     prop_assert!(after.running().is_none() && after.lock.is_some());
                 }
@@ -619,7 +778,7 @@ mod tests {
                     Change::Rollout { act, .. } => matches!(act, Act::Verb(Verb::Pause | Verb::Rollback)),
                     Change::Steps(_) | Change::Kill(_) | Change::Freeze { .. } | Change::Arm(_) => true,
                     Change::Shift { .. } => true,
-                    Change::Start { .. } | Change::Deploy { .. } => false,
+                    Change::Start { .. } | Change::Deploy { .. } | Change::Endpoints(_) => false,
                 };
                 if repeats && delta.is_some() {
                     let later = Stamp { generation: generation + 1, actor: "uid 9".into(), ..stamp.clone() };
@@ -663,6 +822,18 @@ mod tests {
             1 => Just(Change::Kill(Selection::All)),
             2 => Just(Change::Arm(Selection::All)),
             1 => Just(Change::Deploy { service: "shop".into(), deployed }),
+            2 => (any::<bool>(), any::<bool>(), 0usize..4, any::<bool>()).prop_map(|(blue, other, what, force)| {
+                let variant = if blue { Variant::Blue } else { Variant::Green };
+                let specs = vec![endpoint(if other { "http://other:1" } else { "http://green:1" })];
+                let act = match what {
+                    0 => EndpointAct::Add(specs),
+                    1 => EndpointAct::Remove(specs),
+                    2 => EndpointAct::Drain(specs),
+                    _ => EndpointAct::Undrain(specs),
+                };
+                let service = "shop".into();
+                Change::Endpoints(EndpointChange { service, variant, act, force, if_generation: None })
+            }),
         ]
     }
 

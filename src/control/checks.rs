@@ -31,13 +31,12 @@ const LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_UP_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Keeps one task per address that has to be checked, and one per name, until it is dropped. `seed` is for the
-/// jitter that keeps checks from marching in step.
+/// jitter that keeps checks from marching in step, `resolver` for the names.
 #[expect(clippy::mutable_key_type, reason = "what changes in a name is no part of what ways are compared by")]
-pub async fn run_checks(control: Control, seed: u64) {
+pub async fn run_checks(control: Control, seed: u64, resolver: Resolver) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let mut tasks = JoinSet::new();
     let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
-    let resolver = Resolver::default();
     let mut running: HashMap<CheckKey, AbortHandle> = HashMap::new();
     let mut looking: HashMap<Arc<str>, (Arc<Name>, AbortHandle)> = HashMap::new();
     loop {
@@ -49,8 +48,10 @@ pub async fn run_checks(control: Control, seed: u64) {
                 continue;
             }
             let known = unused.remove(name.host()).filter(|(known, _)| Arc::ptr_eq(known, name));
-            let task = known
-                .map_or_else(|| tasks.spawn(look_up_again(resolver.clone(), name.clone())), |(_, task)| task);
+            let task = known.map_or_else(
+                || tasks.spawn(look_up_again(control.clone(), resolver.clone(), name.clone())),
+                |(_, task)| task,
+            );
             looking.insert(name.host().clone(), (name.clone(), task));
         }
         for (_, task) in unused.into_values() {
@@ -72,7 +73,7 @@ pub async fn run_checks(control: Control, seed: u64) {
     }
 }
 
-async fn look_up_again(resolver: Resolver, name: Arc<Name>) {
+async fn look_up_again(control: Control, resolver: Resolver, name: Arc<Name>) {
     let mut pause = LOOK_UP_PAUSE;
     loop {
         let (answer, good_for, result) = match resolver.look_up(name.host()).await {
@@ -87,7 +88,7 @@ async fn look_up_again(resolver: Resolver, name: Arc<Name>) {
             }
         };
         metrics::counter!(names::NAME_LOOK_UPS.name, "result" => result).increment(1);
-        name.learn(answer);
+        control.looked_up(&name, answer);
         tokio::time::sleep(good_for).await;
     }
 }

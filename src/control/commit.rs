@@ -34,7 +34,7 @@ use crate::store::{
     StateFolder,
 };
 use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
-use crate::upstream::{EndpointUrl, Health};
+use crate::upstream::{Health, Way};
 
 /// How long a change toward the candidate waits for the disk before it is given up.
 const RISK_WAIT: Duration = Duration::from_secs(30);
@@ -363,8 +363,8 @@ impl Control {
     }
 
     /// Why the last check of an endpoint failed.
-    pub fn check_error(&self, service: &str, url: &EndpointUrl) -> Option<Arc<str>> {
-        self.live().check_error(service, url)
+    pub fn check_error(&self, service: &str, way: &Way) -> Option<Arc<str>> {
+        self.live().check_error(service, way)
     }
 
     /// Whether no request of a service is open that was assigned under an older generation.
@@ -407,6 +407,8 @@ impl Control {
         let table = self.table();
         self.windows().sample(now, table.services().iter().map(|service| ServiceSlot(service.slot)));
         self.inner.publisher.sweep();
+        let seen = self.inner.tallies.seen_generation();
+        self.live().leaving.forget(seen);
     }
 
     /// Everything that has to be checked.
@@ -427,12 +429,7 @@ impl Control {
         let (flip, generation) = {
             let mut live = self.live();
             let Some(flip) = live.checked(key, result) else { return };
-            // Numbers beyond the reserved ones are for what people want; health can do without.
-            let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
-            let generation =
-                if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
-            self.publish(&mut live, generation);
-            (flip, generation)
+            (flip, self.publish_unasked(&mut live))
         };
         // A first check that passes is no news.
         if flip.from == Health::Unknown && flip.to == Health::Healthy {
@@ -441,8 +438,8 @@ impl Control {
         for (service, variant) in &flip.users {
             self.record(AuditEntry {
                 service: Some(service.to_string()),
-                from: Some(format!("{variant} {} {}", key.way.url(), flip.from.as_str())),
-                to: Some(format!("{variant} {} {}", key.way.url(), flip.to.as_str())),
+                from: Some(format!("{variant} {} {}", key.way, flip.from.as_str())),
+                to: Some(format!("{variant} {} {}", key.way, flip.to.as_str())),
                 reason: error.clone(),
                 ..by_us("health", generation)
             });
@@ -524,9 +521,19 @@ impl Control {
         self.inner.saver.save(desired)
     }
 
+    /// Publishes what nobody has asked for. Numbers beyond the reserved ones are for what people want; health and
+    /// addresses can do without.
+    pub(super) fn publish_unasked(&self, live: &mut Live) -> u64 {
+        let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
+        let generation =
+            if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
+        self.publish(live, generation);
+        generation
+    }
+
     pub(super) fn publish(&self, live: &mut Live, generation: u64) {
         self.inner.publisher.publish(Arc::new(live.table(generation)));
-        live.retire();
+        live.leaving.published(generation);
         self.inner.checks_changed.notify_one();
         self.inner.published.send_replace(generation);
         if live.closed.is_none()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::change::Delta;
+use super::overlay::Overlay;
 use crate::clock::Timestamp;
 use crate::rollout::{Freeze, Rollout};
 use crate::routing::Recognition;
@@ -58,6 +59,9 @@ pub struct ServiceState {
     /// What deployments have put in place of the configured endpoints.
     #[serde(default)]
     pub deployed: PerVariant<Option<Deployed>>,
+    /// What was changed about endpoints at run time, over what is configured or deployed.
+    #[serde(default, skip_serializing_if = "is_bare")]
+    pub overlay: PerVariant<Overlay>,
     /// The newest rollout, also after its end. Whenever the candidate has weight, it has one that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Arc<Rollout>>,
@@ -118,6 +122,10 @@ pub struct Answer {
     pub live_us: u64,
     /// What changed.
     pub changes: Vec<Delta>,
+}
+
+fn is_bare(overlay: &PerVariant<Overlay>) -> bool {
+    overlay.iter().all(|(_, overlay)| overlay.is_empty())
 }
 
 impl ServiceState {
@@ -285,6 +293,7 @@ pub(super) mod tests {
             recognition: recognition(name),
             lock: None,
             deployed: PerVariant::default(),
+            overlay: PerVariant::default(),
             rollout: None,
             freeze: None,
             last_good: None,
@@ -330,7 +339,9 @@ pub(super) mod tests {
             (shop.rollout.is_none(), shop.freeze.is_none(), shop.last_good.is_none()),
             (true, true, true)
         );
-        assert!(!String::from_utf8(loaded.desired.to_bytes(9)).unwrap().contains("rollout"));
+        assert!(shop.overlay.blue.is_empty() && shop.overlay.green.is_empty());
+        let saved = String::from_utf8(loaded.desired.to_bytes(9)).unwrap();
+        assert!(!saved.contains("rollout") && !saved.contains("overlay"));
     }
 
     #[test]

@@ -258,8 +258,14 @@ impl Control {
     pub fn believe(&self, known: &[KnownHealth]) {
         for key in self.checks() {
             let url = key.way.url().to_string();
-            if let Some(known) = known.iter().find(|known| known.url == url) {
-                let result = if known.healthy { Ok(()) } else { Err("as before the upgrade".to_owned()) };
+            let mut known = known.iter().filter(|known| known.url == url).peekable();
+            if known.peek().is_some() {
+                // One for each address of a name; what they are is looked up anew.
+                let result = if known.any(|known| known.healthy) {
+                    Ok(())
+                } else {
+                    Err("as before the upgrade".to_owned())
+                };
                 self.checked(&key, result);
             }
         }

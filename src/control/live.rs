@@ -12,13 +12,16 @@ use http::Method;
 
 use super::change::Facts;
 use super::desired::{Desired, ServiceState};
+use super::leaving::Leaving;
+use super::overlay::Placed;
 use super::settings::ServiceConfig;
+use super::wanted::{Wanted, spread};
 use crate::rollout::{BusinessGate, Ending, Phase};
 use crate::routing::{Cut, Group, Matcher, Member, Service, Standing, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{
-    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Names, Reach, Way,
+    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Name, Names, Way,
 };
 
 /// What is checked, and how. Endpoints of different services that agree in both share the check.
@@ -88,7 +91,7 @@ pub struct Live {
     endpoints_made: u32,
     names: Names,
     asked: Asked,
-    retiring: Vec<Arc<Endpoint>>,
+    pub(super) leaving: Leaving,
     /// Why nothing may be changed at the moment.
     pub closed: Option<Arc<str>>,
 }
@@ -122,14 +125,19 @@ impl Live {
         }
         self.services = services.into_iter().collect();
         let kept = |name: &Arc<str>| self.index.contains_key(name);
-        let gone = old.iter().filter(|(name, _)| !kept(name)).flat_map(|(_, service)| endpoints(service));
-        self.retiring.extend(gone.cloned());
+        for (name, service) in old.iter().filter(|(name, _)| !kept(name)) {
+            for variant in Variant::ALL {
+                for member in service.groups[variant].members() {
+                    self.leaving.retire(name, variant, &member.endpoint);
+                }
+            }
+        }
         self.checks.retain(|_, checked| !checked.users.is_empty());
     }
 
     /// Takes over the new state of services that a change touched.
     pub fn adopt(&mut self, desired: Arc<Desired>, touched: &[Arc<str>]) {
-        self.desired = desired;
+        let before = std::mem::replace(&mut self.desired, desired);
         for name in touched {
             let (Some(at), Some(state)) =
                 (self.index.get(name).copied(), self.desired.service(name).cloned())
@@ -137,9 +145,35 @@ impl Live {
                 continue;
             };
             let old = self.services[at].clone();
-            let service = Arc::new(self.rebuild(at, &state, &old));
-            self.services.set(at, service);
+            let stays = before
+                .service(name)
+                .is_some_and(|before| before.deployed == state.deployed && before.overlay == state.overlay);
+            let service = if stays {
+                let entry = &self.entries[at];
+                assemble(&entry.config, entry.slot, &state, old.groups.clone(), Some(&old))
+            } else {
+                self.build(at, &state, Some(&old))
+            };
+            self.services.set(at, Arc::new(service));
         }
+        self.checks.retain(|_, checked| !checked.users.is_empty());
+    }
+
+    /// A name has other addresses: builds the services anew whose endpoints it is. Whether there are any, so that a
+    /// table has to be published.
+    pub fn readdress(&mut self, name: &Arc<Name>) -> bool {
+        let has_it = |service: &Service| {
+            endpoints(service).any(|endpoint| endpoint.way().name().is_some_and(|its| Arc::ptr_eq(its, name)))
+        };
+        let touched: Vec<usize> = (0..self.entries.len()).filter(|at| has_it(&self.services[*at])).collect();
+        for at in &touched {
+            let old = self.services[*at].clone();
+            let Some(state) = self.desired.service(&old.settings.name).cloned() else { continue };
+            let service = self.build(*at, &state, Some(&old));
+            self.services.set(*at, Arc::new(service));
+        }
+        self.checks.retain(|_, checked| !checked.users.is_empty());
+        !touched.is_empty()
     }
 
     /// The table to publish.
@@ -147,25 +181,28 @@ impl Live {
         Table::new(generation, self.matcher.clone(), self.services.clone())
     }
 
-    /// Tells endpoints that no table holds any more that they are; after the table was published.
-    pub fn retire(&mut self) {
-        for endpoint in self.retiring.drain(..) {
-            endpoint.retire();
-        }
+    /// What is under way at an endpoint, also where it is gone by now.
+    pub fn under_way(&self, service: &str, variant: Variant, url: &EndpointUrl) -> u64 {
+        let members =
+            self.service(service).map(|service| service.groups[variant].members()).unwrap_or_default();
+        let here = members.iter().map(|member| member.endpoint.clone());
+        let all = here.chain(self.leaving.of(service, variant)).filter(|endpoint| endpoint.url() == url);
+        all.map(|endpoint| endpoint.seen().in_flight).sum()
     }
 
     /// What a change needs to know about a configured service.
     pub fn facts(&self, name: &str) -> Option<Facts> {
         let at = *self.index.get(name)?;
         let (config, service) = (&self.entries[at].config, &self.services[at]);
+        let state = self.desired.service(name)?;
         Some(Facts {
             config: config.clone(),
             specs: PerVariant::from_fn(|variant| {
-                let specs = service.groups[variant].members().iter().map(|member| EndpointSpec {
-                    url: member.endpoint.url().clone(),
-                    weight: member.endpoint.weight(),
-                });
-                specs.collect()
+                let (placed, _) = places(config, state, variant);
+                placed.into_iter().map(|placed| placed.spec).collect()
+            }),
+            usable: PerVariant::from_fn(|variant| {
+                service.groups[variant].usable().iter().map(|endpoint| endpoint.url().clone()).collect()
             }),
             healthy: PerVariant::from_fn(|variant| service.groups[variant].is_healthy()),
         })
@@ -216,11 +253,9 @@ impl Live {
     }
 
     /// Why the last check of an endpoint failed.
-    pub fn check_error(&self, service: &str, url: &EndpointUrl) -> Option<Arc<str>> {
+    pub fn check_error(&self, service: &str, way: &Way) -> Option<Arc<str>> {
         let settings = self.config(service)?.settings.health.clone();
-        let of_service = endpoints(self.service(service)?);
-        let way = of_service.map(|endpoint| endpoint.way()).find(|way| way.url() == url)?.clone();
-        self.checks.get(&CheckKey { way, settings })?.error.clone()
+        self.checks.get(&CheckKey { way: way.clone(), settings })?.error.clone()
     }
 
     /// Takes in the result of a check. If it changes the health of the endpoint, the services that use it are
@@ -249,37 +284,13 @@ impl Live {
         Some(Flip { from, to, users: users.into_iter().map(named).collect() })
     }
 
-    /// A service after a change of its state. Groups whose endpoints stay are kept as they are.
-    fn rebuild(&mut self, at: usize, state: &ServiceState, old: &Service) -> Service {
-        let config = self.entries[at].config.clone();
-        let stays = Variant::ALL.into_iter().all(|variant| {
-            let (specs, version) = places(&config, state, variant);
-            let group = &old.groups[variant];
-            let members = group.members();
-            group.version() == version.as_ref()
-                && members.len() == specs.len()
-                && members
-                    .iter()
-                    .zip(specs)
-                    .all(|(member, spec)| is_same(&member.endpoint, spec, &config.reach[variant]))
-        });
-        if !stays {
-            let service = self.build(at, state, Some(old));
-            self.checks.retain(|_, checked| !checked.users.is_empty());
-            return service;
-        }
-        let slot = self.entries[at].slot;
-        assemble(&config, slot, state, old.groups.clone(), Some(old))
-    }
-
     /// A service as its configuration and state say, with the endpoints it had as far as they stay.
     fn build(&mut self, at: usize, state: &ServiceState, old: Option<&Service>) -> Service {
         let entry = &self.entries[at];
         let (config, slot) = (entry.config.clone(), entry.slot);
         let groups = PerVariant::from_fn(|variant| {
-            let (specs, version) = places(&config, state, variant);
             let had = old.map_or(&[][..], |old| old.groups[variant].members());
-            self.group(at, variant, &config, specs, version, had)
+            self.group(at, variant, &config, state, had)
         });
         assemble(&config, slot, state, groups, old)
     }
@@ -289,37 +300,45 @@ impl Live {
         at: usize,
         variant: Variant,
         config: &ServiceConfig,
-        specs: &[EndpointSpec],
-        version: Option<Arc<str>>,
+        state: &ServiceState,
         had: &[Member],
     ) -> Group {
         let (health, reach) = (&config.settings.health, &config.reach[variant]);
-        let stays = |member: &Member| specs.iter().any(|spec| is_same(&member.endpoint, spec, reach));
-        let gone = had.iter().filter(|member| !stays(member));
-        self.retiring.extend(gone.map(|member| member.endpoint.clone()));
+        let (placed, version) = places(config, state, variant);
+        let wanted: Vec<Wanted> =
+            placed.iter().flat_map(|placed| spread(placed, reach, &self.names)).collect();
+        for member in
+            had.iter().filter(|member| !wanted.iter().any(|wanted| wanted.is(&member.endpoint, reach)))
+        {
+            self.leaving.retire(&config.settings.name, variant, &member.endpoint);
+        }
         for member in had {
             self.drop_user(member.endpoint.way(), at, variant);
         }
-        let mut members = Vec::with_capacity(specs.len());
-        for spec in specs {
-            let endpoint = match had.iter().find(|member| is_same(&member.endpoint, spec, reach)) {
+        let mut members = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let before = had.iter().find(|member| wanted.is(&member.endpoint, reach));
+            let endpoint = match before {
                 Some(member) => member.endpoint.clone(),
                 None => {
                     self.endpoints_made += 1;
-                    let way = Way::new(spec.url.clone(), reach, &self.names);
-                    Arc::new(Endpoint::new(self.endpoints_made, way, spec.weight))
+                    Arc::new(Endpoint::new(
+                        self.endpoints_made,
+                        wanted.way.clone(),
+                        wanted.placed.spec.weight,
+                    ))
                 }
             };
             let key = CheckKey { way: endpoint.way().clone(), settings: health.clone() };
             // Other settings do not make what is known about an address unknown.
-            let known = had.iter().find(|member| *member.endpoint.url() == spec.url);
-            let known = known.map_or(Health::Unknown, |member| member.health);
-            let checked = self.checks.entry(key).or_insert_with(|| Checked::at(known));
+            let checked = self.checks.entry(key).or_insert_with(|| Checked::at(wanted.known(had)));
             checked.users.push((at, variant));
-            let standing = had
-                .iter()
-                .find(|member| Arc::ptr_eq(&member.endpoint, &endpoint))
-                .map_or_else(Standing::default, |member| member.standing);
+            let standing = match before.map(|member| member.standing).unwrap_or_default() {
+                _ if wanted.placed.drains => Standing::Draining,
+                Standing::Draining => Standing::InService,
+                other => other,
+            };
+            self.leaving.rest(&endpoint, wanted.placed.drains);
             members.push(Member { endpoint, health: checked.hysteresis.health(), standing });
         }
         Group::new(version, members)
@@ -342,8 +361,19 @@ impl Live {
     }
 }
 
-/// The endpoints and the version of a variant: what was deployed, else what is configured.
-pub fn places<'s>(
+/// The endpoints and the version of a variant: what was deployed, else what is configured, with what was changed at
+/// run time.
+pub fn places(
+    config: &ServiceConfig,
+    state: &ServiceState,
+    variant: Variant,
+) -> (Vec<Placed>, Option<Arc<str>>) {
+    let (specs, version) = base(config, state, variant);
+    (state.overlay[variant].over(specs), version)
+}
+
+/// The same without what was changed at run time.
+pub fn base<'s>(
     config: &'s ServiceConfig,
     state: &'s ServiceState,
     variant: Variant,
@@ -403,10 +433,6 @@ fn success_rule(gate: &BusinessGate) -> Option<SuccessRule> {
     let method = gate.method.as_ref().map(|method| Method::from_bytes(method.as_bytes())).transpose().ok()?;
     let (from, to) = gate.status;
     Some(SuccessRule { method, path: gate.path.parse().ok()?, status: from..=to })
-}
-
-fn is_same(endpoint: &Endpoint, spec: &EndpointSpec, reach: &Reach) -> bool {
-    endpoint.way().is_to(&spec.url, reach) && endpoint.weight() == spec.weight
 }
 
 fn endpoints(service: &Service) -> impl Iterator<Item = &Arc<Endpoint>> {

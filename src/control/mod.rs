@@ -1,17 +1,21 @@
 //! The control plane: what should be, the one way to change it, and what makes it last.
 
 mod acts;
+mod addresses;
 mod attempt;
 mod change;
 mod checkpoints;
 mod checks;
 mod commit;
 mod desired;
+mod endpoints;
 mod events;
 mod evidence;
 mod holdings;
 mod inbox;
+mod leaving;
 mod live;
+mod overlay;
 mod predecessors;
 mod recorder;
 mod recovery;
@@ -21,6 +25,7 @@ mod rollouts;
 mod saver;
 mod settings;
 mod ticker;
+mod wanted;
 
 pub use change::{
     Applied, Change, Delta, Direction, Facts, FoundStep, Happened, Refusal, Selection, Stamp, apply,
@@ -28,12 +33,14 @@ pub use change::{
 pub use checks::run_checks;
 pub use commit::{CommitError, Committed, Control, Disk, IdempotencyKey, Opened, StartError, Who};
 pub use desired::{Answer, Changed, Deployed, Desired, LastGood, ServiceState};
+pub use endpoints::{EndpointAct, EndpointChange, EndpointsChanged, at};
 pub use events::Events;
 pub use holdings::{KnownHealth, LetGoError, TakeBackError};
 pub use live::CheckKey;
+pub use overlay::{Overlay, Placed};
 pub use predecessors::{Holds, Predecessor, Predecessors};
 pub use recovery::{KillFile, Kills, TIDEGATE};
-pub use reload::{ReloadError, Reloaded};
+pub use reload::{Keep, ReloadError, Reloaded};
 pub use rollouts::{EvidenceDisk, RolloutFigures};
 pub use saver::Sink;
 pub use settings::{ControlSettings, ServiceConfig};

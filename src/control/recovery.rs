@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acts;
 use super::desired::{Changed, Desired, GENERATIONS_AHEAD, Loaded, ServiceState};
+use super::reload::{Keep, left_of};
 use super::settings::ServiceConfig;
 use crate::clock::Timestamp;
 use crate::rollout::{Ending, Phase, Rollout};
@@ -166,6 +167,12 @@ pub fn start(
         None => None,
     };
     for config in configs {
+        if let Some(state) = desired.service(&config.settings.name).cloned() {
+            let overlay = left_of(&state, config, Keep::All);
+            if overlay != state.overlay {
+                desired.replace(ServiceState { overlay, ..ServiceState::clone(&state) });
+            }
+        }
         let state = desired.service(&config.settings.name).cloned();
         if let Some(state) = state.and_then(|state| acts::guarded(&state, config, &by_us(generation))) {
             desired.replace(state);
@@ -184,6 +191,7 @@ pub fn first_state(config: &ServiceConfig, changed: Changed) -> ServiceState {
         recognition: config.recognition.clone(),
         lock: None,
         deployed: PerVariant::default(),
+        overlay: PerVariant::default(),
         rollout: None,
         freeze: None,
         last_good: None,

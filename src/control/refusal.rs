@@ -82,6 +82,62 @@ pub enum Refusal {
         /// The stable variant.
         stable: Variant,
     },
+    /// Both variants at one place.
+    #[error(
+        "{service}: {url} is an endpoint of {other}, and an endpoint belongs to one variant; \
+         `tidegate endpoint remove {service} {other} {url}` first"
+    )]
+    OthersEndpoint {
+        /// The service.
+        service: Arc<str>,
+        /// The endpoint.
+        url: String,
+        /// Whose it is.
+        other: Variant,
+    },
+    /// It is there already.
+    #[error("{service}: {variant} has {url} already, with weight {weight}{}", KnownHint { is_other: *.is_other, drains: *.drains })]
+    KnownEndpoint {
+        /// The service.
+        service: Arc<str>,
+        /// The endpoint.
+        url: String,
+        /// Whose it is.
+        variant: Variant,
+        /// Its weight.
+        weight: u16,
+        /// Whether it gets nothing new.
+        drains: bool,
+        /// Whether another weight was asked for.
+        is_other: bool,
+    },
+    /// It is not there.
+    #[error("{service}: {variant} has no endpoint {url}; {}", KnownList(.known))]
+    UnknownEndpoint {
+        /// The service.
+        service: Arc<str>,
+        /// The endpoint.
+        url: String,
+        /// Whose it would be.
+        variant: Variant,
+        /// Those that there are, with commas.
+        known: String,
+    },
+    /// Users would be sent to nobody.
+    #[error(
+        "{service}: {variant}, {}, would have no {}endpoint left; add another one first, or say --force",
+        Trafficked(*.share), if *.others { "healthy " } else { "" }
+    )]
+    LastEndpoint {
+        /// The service.
+        service: Arc<str>,
+        /// Whose it is.
+        variant: Variant,
+        /// The candidate's weight; `None`: it is stable.
+        share: Option<Weight>,
+        /// Whether there would be others, none of them healthy.
+        others: bool,
+    },
     /// A second rollout, or a deployment under a running one.
     #[error("{service}: the rollout {name} runs; let it end, or `tidegate rollout rollback {service}` first")]
     RolloutRuns {
@@ -140,6 +196,43 @@ pub enum Refusal {
     /// The request makes no sense by itself.
     #[error("{0}")]
     Invalid(String),
+}
+
+struct KnownHint {
+    is_other: bool,
+    drains: bool,
+}
+
+impl fmt::Display for KnownHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self { is_other: true, .. } => "; say --force to change its weight",
+            Self { drains: true, .. } => " and draining; `tidegate endpoint undrain` brings it back",
+            Self { .. } => ", so there is nothing to add",
+        })
+    }
+}
+
+struct KnownList<'l>(&'l str);
+
+impl fmt::Display for KnownList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "" => f.write_str("it has none at all"),
+            known => write!(f, "there is {known}"),
+        }
+    }
+}
+
+struct Trafficked(Option<Weight>);
+
+impl fmt::Display for Trafficked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(share) => write!(f, "which has {share} of the traffic"),
+            None => f.write_str("the stable variant"),
+        }
+    }
 }
 
 struct Because<'r>(Option<&'r str>);

@@ -12,14 +12,15 @@ use super::acts;
 use super::attempt::is_open;
 use super::commit::{CommitError, Control, REBASES_MAX, StartError, Who, by_us, matcher};
 use super::desired::{Changed, Desired, ServiceState};
-use super::live::places;
+use super::live::base;
+use super::overlay::Overlay;
 use super::recovery::first_state;
 use super::settings::ServiceConfig;
 use crate::clock;
 use crate::routing::Matcher;
 use crate::store::AuditEntry;
 use crate::telemetry::names;
-use crate::traffic::Variant;
+use crate::traffic::{PerVariant, Variant};
 use crate::upstream::EndpointSpec;
 
 /// What a reload did, or would do.
@@ -29,6 +30,16 @@ pub struct Reloaded {
     pub changes: Vec<String>,
     /// Where what is in force differs from the file.
     pub drift: Vec<String>,
+}
+
+/// What becomes of changes to endpoints that were made at run time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// They stay, but for what the configuration says itself by now.
+    #[default]
+    All,
+    /// They go.
+    Nothing,
 }
 
 /// Why a reload was not carried out. What was in force is in force.
@@ -44,22 +55,32 @@ pub enum ReloadError {
 
 impl Control {
     /// What a reload would do.
-    pub fn reload_dry_run(&self, configs: Vec<ServiceConfig>) -> Result<Reloaded, ReloadError> {
+    pub fn reload_dry_run(
+        &self,
+        configs: Vec<ServiceConfig>,
+        overlay: Keep,
+    ) -> Result<Reloaded, ReloadError> {
         let configs: Vec<_> = configs.into_iter().map(Arc::new).collect();
         matcher(&configs)?;
         let live = self.live();
-        let desired = self.reloaded_state(&live.desired, &configs, 0);
+        let desired = self.reloaded_state(&live.desired, &configs, overlay, 0);
         let old: Vec<_> = live.configs().cloned().collect();
-        Ok(Reloaded { changes: changes(&old, &configs), drift: drift_of(&desired, &configs) })
+        let changes = changes(&old, &configs, discarded(&live.desired, &configs, overlay));
+        Ok(Reloaded { changes, drift: drift_of(&desired, &configs) })
     }
 
     /// Takes over another configuration: on disk first, then in force.
-    pub async fn reload(&self, configs: Vec<ServiceConfig>, who: &Who) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(
+        &self,
+        configs: Vec<ServiceConfig>,
+        overlay: Keep,
+        who: &Who,
+    ) -> Result<Reloaded, ReloadError> {
         let configs: Vec<_> = configs.into_iter().map(Arc::new).collect();
         let matcher = matcher(&configs)?;
         let (control, who) = (self.clone(), who.clone());
         // A task of its own, as for every change that waits for the disk.
-        match tokio::spawn(async move { control.take_over(&configs, &matcher, &who).await }).await {
+        match tokio::spawn(async move { control.take_over(&configs, &matcher, overlay, &who).await }).await {
             Ok(reloaded) => reloaded.map_err(ReloadError::from),
             Err(_) => Err(CommitError::Busy.into()),
         }
@@ -69,6 +90,7 @@ impl Control {
         &self,
         configs: &[Arc<ServiceConfig>],
         matcher: &Arc<Matcher>,
+        overlay: Keep,
         who: &Who,
     ) -> Result<Reloaded, CommitError> {
         let _turn = self.take_turn().await;
@@ -77,16 +99,21 @@ impl Control {
                 let live = self.live();
                 is_open(&live)?;
                 let generation = self.allocate();
-                (self.propose(&live, self.reloaded_state(&live.desired, configs, generation)), generation)
+                (
+                    self.propose(&live, self.reloaded_state(&live.desired, configs, overlay, generation)),
+                    generation,
+                )
             };
             let desired = proposal.desired.clone();
             let Some(mut live) = self.saved_first(proposal).await? else { continue };
             let generation = if self.last_allocated() == generation { generation } else { self.allocate() };
             let old: Vec<_> = live.configs().cloned().collect();
+            let discarded = discarded(&live.desired, configs, overlay);
             live.configure(configs.to_vec(), matcher.clone(), desired.clone());
             self.publish(&mut live, generation);
             drop(live);
-            let reloaded = Reloaded { changes: changes(&old, configs), drift: drift_of(&desired, configs) };
+            let reloaded =
+                Reloaded { changes: changes(&old, configs, discarded), drift: drift_of(&desired, configs) };
             self.record(AuditEntry {
                 actor: who.actor.clone(),
                 claimed: who.claimed.clone(),
@@ -112,12 +139,23 @@ impl Control {
         }
     }
 
-    fn reloaded_state(&self, desired: &Desired, configs: &[Arc<ServiceConfig>], generation: u64) -> Desired {
+    fn reloaded_state(
+        &self,
+        desired: &Desired,
+        configs: &[Arc<ServiceConfig>],
+        overlay: Keep,
+        generation: u64,
+    ) -> Desired {
         let mut next = desired.clone();
         let changed =
             || Changed { generation, actor: super::recovery::TIDEGATE.to_owned(), time: clock::wall() };
         next.add(configs.iter().map(|config| first_state(config, changed())));
         for config in configs {
+            let Some(state) = next.service(&config.settings.name).cloned() else { continue };
+            let left = left_of(&state, config, overlay);
+            if left != state.overlay {
+                next.replace(ServiceState { overlay: left, ..ServiceState::clone(&state) });
+            }
             let Some(state) = next.service(&config.settings.name).cloned() else { continue };
             let recognition = state.recognised(&config.recognition);
             if !state.weight.is_partial() && state.recognition != recognition {
@@ -132,7 +170,33 @@ impl Control {
     }
 }
 
-fn changes(old: &[Arc<ServiceConfig>], new: &[Arc<ServiceConfig>]) -> Vec<String> {
+/// What is left of the changes to a service's endpoints that were made at run time.
+pub(super) fn left_of(state: &ServiceState, config: &ServiceConfig, keep: Keep) -> PerVariant<Overlay> {
+    PerVariant::from_fn(|variant| match keep {
+        Keep::All => {
+            let (own, others) = (base(config, state, variant).0, base(config, state, variant.other()).0);
+            state.overlay[variant].folded(own, others)
+        }
+        Keep::Nothing => Overlay::default(),
+    })
+}
+
+/// The changes to endpoints that are let go of, one sentence each.
+fn discarded(desired: &Desired, configs: &[Arc<ServiceConfig>], keep: Keep) -> Vec<String> {
+    if keep == Keep::All {
+        return Vec::new();
+    }
+    let known = configs.iter().filter_map(|config| desired.service(&config.settings.name));
+    let all =
+        known.flat_map(|state| state.overlay.iter().map(move |(variant, overlay)| (state, variant, overlay)));
+    all.filter(|(_, _, overlay)| !overlay.is_empty())
+        .map(|(state, variant, overlay)| {
+            format!("{}: {variant} no longer changed at run time: {}", state.name, overlay.describe())
+        })
+        .collect()
+}
+
+fn changes(old: &[Arc<ServiceConfig>], new: &[Arc<ServiceConfig>], discarded: Vec<String>) -> Vec<String> {
     let find = |list: &[Arc<ServiceConfig>]| -> std::collections::HashMap<Arc<str>, Arc<ServiceConfig>> {
         list.iter().map(|config| (config.settings.name.clone(), config.clone())).collect()
     };
@@ -165,6 +229,7 @@ fn changes(old: &[Arc<ServiceConfig>], new: &[Arc<ServiceConfig>]) -> Vec<String
             sentences.push(format!("{name}: split settings"));
         }
     }
+    sentences.extend(discarded);
     sentences
 }
 
@@ -191,10 +256,14 @@ fn drift(state: &ServiceState, config: &ServiceConfig) -> Vec<String> {
         ));
     }
     for variant in Variant::ALL {
+        let overlay = &state.overlay[variant];
+        if !overlay.is_empty() {
+            sentences.push(format!("{variant} was changed at run time: {}", overlay.describe()));
+        }
         if state.deployed[variant].is_none() {
             continue;
         }
-        let (specs, _) = places(config, state, variant);
+        let (specs, _) = base(config, state, variant);
         if specs != config.endpoints[variant].as_slice() {
             sentences.push(format!(
                 "{variant} was deployed to {}, the file says {}",

@@ -361,7 +361,7 @@ async fn other_check_settings_do_not_make_a_dead_endpoint_usable() {
     let mut shop = config("shop");
     let settings = Arc::get_mut(&mut shop.settings).unwrap();
     settings.health.interval *= 2;
-    control.reload(vec![shop], &ops()).await.unwrap();
+    control.reload(vec![shop], Keep::All, &ops()).await.unwrap();
     assert!(control.table().services()[0].groups.green.usable().is_empty());
 }
 
@@ -544,9 +544,9 @@ async fn a_reload_never_moves_traffic() {
     shop.endpoints.green[0].url = "http://elsewhere:80".parse().unwrap();
     let new = vec![shop, config("wishes")];
     let before = control.table();
-    let dry = control.reload_dry_run(new.clone()).unwrap();
+    let dry = control.reload_dry_run(new.clone(), Keep::All).unwrap();
     assert!(Arc::ptr_eq(&before, &control.table()), "a dry run changes nothing");
-    let reloaded = control.reload(new, &ops()).await.unwrap();
+    let reloaded = control.reload(new, Keep::All, &ops()).await.unwrap();
     assert_eq!(dry, reloaded);
     assert_eq!(
         reloaded.changes,
@@ -583,7 +583,7 @@ async fn a_reload_never_moves_traffic() {
     assert!(refused.to_string().contains("no service \"cart\""), "{refused}");
     commit(&control, &shift(&[("shop", 0)])).await.unwrap();
     assert_eq!(&*control.desired().service("shop").unwrap().recognition.salt, "other");
-    control.reload(vec![config("shop"), config("cart")], &ops()).await.unwrap();
+    control.reload(vec![config("shop"), config("cart")], Keep::All, &ops()).await.unwrap();
     assert_eq!(control.table().services().len(), 2);
 }
 
@@ -634,10 +634,194 @@ async fn a_failing_endpoint_leaves_the_table_and_comes_back() {
     control.checked(&green, Err("refused".into()));
     assert_eq!(usable(), 0);
     assert!(control.generation() > before);
-    assert_eq!(control.check_error("shop", green.way.url()).as_deref(), Some("refused"));
+    assert_eq!(control.check_error("shop", &green.way).as_deref(), Some("refused"));
     control.checked(&green, Ok(()));
     control.checked(&green, Ok(()));
     assert_eq!(usable(), 1);
+}
+
+fn endpoints(variant: Variant, act: EndpointAct) -> Change {
+    let service = "shop".into();
+    Change::Endpoints(EndpointChange { service, variant, act, force: false, if_generation: None })
+}
+
+fn specs(urls: &[&str]) -> Vec<EndpointSpec> {
+    at(urls.iter().map(|url| url.parse().unwrap()).collect())
+}
+
+/// The endpoints of green and how they stand.
+fn green(control: &Control) -> Vec<String> {
+    let table = control.table();
+    let shop = table.services().iter().find(|service| &*service.settings.name == "shop").unwrap();
+    let members = shop.groups.green.members().iter();
+    members.map(|member| format!("{} {}", member.endpoint.label(), member.standing.as_str())).collect()
+}
+
+#[tokio::test]
+async fn changes_of_endpoints_survive_a_restart_and_end_with_the_configuration_that_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = start(folder.path(), &["shop"]);
+    let (new, old) = (specs(&["http://new:80"]), specs(&["http://green.shop:80"]));
+    commit(&control, &endpoints(Variant::Green, EndpointAct::Add(new))).await.unwrap();
+    all_healthy(&control);
+    commit(&control, &shift(&[("shop", 25)])).await.unwrap();
+    let before = control.table().services()[0].clone();
+    commit(&control, &endpoints(Variant::Green, EndpointAct::Drain(old))).await.unwrap();
+    let expected = ["http://green.shop:80 draining", "http://new:80 in service"];
+    assert_eq!(green(&control), expected);
+    let after = control.table().services()[0].clone();
+    assert_eq!((&after.split, after.era), (&before.split, before.era), "nobody moves");
+    let drained = &after.groups.green.members()[0];
+    assert!(drained.endpoint.is_resting() && !drained.endpoint.is_retired());
+    assert!(control.checks().iter().any(|check| check.way == *drained.endpoint.way()), "it is checked on");
+    control.stop();
+    drop(control);
+
+    let control = start(folder.path(), &["shop"]);
+    assert_eq!(green(&control), expected);
+    let drift = "green was changed at run time: added http://new:80; draining http://green.shop:80";
+    assert!(control.drift("shop").iter().any(|sentence| sentence == drift), "{:?}", control.drift("shop"));
+
+    // The file has it by now.
+    let mut named = config("shop");
+    named.endpoints.green.extend(specs(&["http://new:80"]));
+    control.reload(vec![named.clone()], Keep::All, &ops()).await.unwrap();
+    assert_eq!(green(&control), expected);
+    let overlay = control.desired().service("shop").unwrap().overlay.green.clone();
+    assert_eq!((overlay.added.len(), overlay.drained.len()), (0, 1));
+
+    let dry = control.reload_dry_run(vec![named.clone()], Keep::Nothing).unwrap();
+    let sentence = "shop: green no longer changed at run time: draining http://green.shop:80";
+    assert_eq!(dry.changes, [sentence]);
+    assert_eq!(green(&control), expected);
+    let reloaded = control.reload(vec![named], Keep::Nothing, &ops()).await.unwrap();
+    assert_eq!(reloaded, dry);
+    assert_eq!(green(&control), ["http://green.shop:80 in service", "http://new:80 in service"]);
+    let table = control.table();
+    assert!(table.services()[0].groups.green.members().iter().all(|member| !member.endpoint.is_resting()));
+}
+
+#[tokio::test]
+async fn what_is_removed_is_known_until_nothing_is_under_way_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = start(folder.path(), &["shop"]);
+    let url = "http://green.shop:80".parse().unwrap();
+    let endpoint = control.table().services()[0].groups.green.members()[0].endpoint.clone();
+    let act = EndpointAct::Remove(specs(&["http://green.shop:80"]));
+    let generation = commit(&control, &endpoints(Variant::Green, act)).await.unwrap().generation;
+    assert!(green(&control).is_empty() && endpoint.is_retired());
+    assert!(!control.checks().iter().any(|check| check.way == *endpoint.way()), "it is not checked any more");
+    assert_eq!(control.under_way("shop", Variant::Green, &url, generation), None);
+    assert!(control.leaving("shop", Variant::Green).is_empty());
+    // There are no threads that could not know of it by now.
+    control.tick(clock::now());
+    drop(endpoint);
+}
+
+#[tokio::test]
+async fn taking_an_endpoint_out_waits_for_no_disk_and_bringing_one_in_does() {
+    let (control, disk) = SlowDisk::control(true);
+    let _ = &disk;
+    let act = EndpointAct::Remove(specs(&["http://green.shop:80"]));
+    let removed = tokio::spawn({
+        let control = control.clone();
+        async move { commit(&control, &endpoints(Variant::Green, act)).await }
+    });
+    while !green(&control).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    disk.written.recv().unwrap();
+    disk.tell.send(Ok(())).unwrap();
+    removed.await.unwrap().unwrap();
+
+    let act = EndpointAct::Add(specs(&["http://new:80"]));
+    let added = tokio::spawn({
+        let control = control.clone();
+        async move { commit(&control, &endpoints(Variant::Green, act)).await }
+    });
+    let written = loop {
+        tokio::task::yield_now().await;
+        if let Ok(written) = disk.written.try_recv() {
+            break written;
+        }
+    };
+    assert!(String::from_utf8(written).unwrap().contains("http://new:80"));
+    assert!(green(&control).is_empty(), "not before it is on disk");
+    disk.tell.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+    let refused = added.await.unwrap().unwrap_err();
+    assert!(matches!(refused, CommitError::NotSaved(_)), "{refused}");
+    assert!(green(&control).is_empty());
+    while disk.written.try_recv().is_err() {
+        tokio::task::yield_now().await;
+    }
+    disk.tell.send(Ok(())).unwrap();
+}
+
+#[tokio::test]
+async fn a_name_with_several_addresses_is_an_endpoint_for_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = start(folder.path(), &["shop"]);
+    let ip = |last: u8| std::net::IpAddr::from([127, 0, 0, last]);
+    let name = || {
+        let checks = control.checks();
+        checks
+            .iter()
+            .filter_map(|check| check.way.name())
+            .find(|name| &**name.host() == "green.shop")
+            .cloned()
+    };
+    let learn = |addresses: &[u8]| {
+        control.looked_up(&name().unwrap(), Ok(addresses.iter().map(|last| ip(*last)).collect()));
+    };
+    let before = control.generation();
+    assert_eq!(green(&control), ["http://green.shop:80 in service"]);
+    learn(&[1]);
+    assert_eq!(green(&control), ["http://green.shop:80 in service"]);
+    assert_eq!(control.generation(), before, "nothing is different");
+    learn(&[3, 2]);
+    let of = |last: u8| format!("http://green.shop:80 (127.0.0.{last}) in service");
+    assert_eq!(green(&control), [of(2), of(3)]);
+    let ids = || {
+        let table = control.table();
+        let members = table.services()[0].groups.green.members().iter();
+        members.map(|member| (member.endpoint.id(), member.health)).collect::<Vec<_>>()
+    };
+    let first = ids();
+    assert!(first.iter().all(|(_, health)| *health == crate::upstream::Health::Healthy));
+    let checks = control.checks();
+    let checked: Vec<_> = checks.iter().filter(|check| check.way.url().authority() == "green.shop").collect();
+    assert_eq!(checked.len(), 2, "each is checked on its own");
+
+    // One of them fails alone.
+    let third = checked.iter().find(|check| check.way.address() == Some(ip(3))).unwrap();
+    for _ in 0..3 {
+        control.checked(third, Err("refused".into()));
+    }
+    let usable = || control.table().services()[0].groups.green.usable().len();
+    assert_eq!(usable(), 1);
+
+    // Shuffled and failed answers change nothing.
+    let before = control.generation();
+    learn(&[2, 3]);
+    control.looked_up(&name().unwrap(), Err("no answer".into()));
+    assert_eq!(control.generation(), before);
+    // What stays keeps its identity and what is known of it.
+    let gone = control.table().services()[0].groups.green.members()[0].endpoint.clone();
+    learn(&[3, 4]);
+    assert_eq!(green(&control), [of(3), of(4)]);
+    assert_eq!(ids()[0].0, first[1].0);
+    assert!(gone.is_retired() && control.generation() > before);
+
+    // What is said of the name goes for all of them.
+    let drain = EndpointAct::Drain(specs(&["http://green.shop:80"]));
+    commit(&control, &endpoints(Variant::Green, drain)).await.unwrap();
+    learn(&[3, 5]);
+    assert!(green(&control).iter().all(|text| text.ends_with("draining")), "{:?}", green(&control));
+    assert_eq!(usable(), 0);
+    // A state that names no addresses is saved.
+    assert!(!String::from_utf8(control.desired().to_bytes(1)).unwrap().contains("127.0.0"));
+    learn(&[5]);
+    assert_eq!(green(&control), ["http://green.shop:80 draining"]);
 }
 
 #[test]

@@ -138,6 +138,17 @@ pub enum Standing {
     Draining,
 }
 
+impl Standing {
+    /// `in service`, `ejected` or `draining`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InService => "in service",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 impl Group {
     /// `version` is a label for people, for instance `2.0.1`.
     pub fn new(version: Option<Arc<str>>, members: Vec<Member>) -> Self {

@@ -189,18 +189,24 @@ pub const NAME_LOOK_UPS: Metric = counter(
     "tidegate_name_look_ups_total",
     "Look-ups of endpoints' names; after an error, old addresses stay.",
 );
+/// no labels
+pub const ADDRESSES_LEFT_OUT: Metric = counter(
+    "tidegate_name_addresses_left_out_total",
+    "Addresses of endpoints' names that were left out of an answer because there were too many.",
+);
 /// `{code}`
 pub const ADMIN_REQUESTS: Metric =
     counter("tidegate_admin_requests_total", "Requests to the admin socket by status code.");
 
 /// What control counts through the `metrics` macros; everything else is rendered from the tally.
-pub const CONTROL: [Metric; 8] = [
+pub const CONTROL: [Metric; 9] = [
     COMMITS,
     SAVES,
     SAVE_DURATION,
     AUDIT_DROPPED,
     HEALTH_CHECKS,
     NAME_LOOK_UPS,
+    ADDRESSES_LEFT_OUT,
     ADMIN_REQUESTS,
     CERTIFICATE_RELOADS,
 ];

@@ -198,6 +198,7 @@ pub struct Endpoint {
     weight: u16,
     label: Arc<str>,
     retired: AtomicBool,
+    resting: AtomicBool,
     /// One for each thread that has a pool for it.
     gauges: Mutex<Vec<Arc<Gauge>>>,
 }
@@ -205,8 +206,16 @@ pub struct Endpoint {
 impl Endpoint {
     /// `id` is unique within the process and never reused.
     pub fn new(id: u32, way: Way, weight: u16) -> Self {
-        let label = way.url().to_string().into();
-        Self { id, way, weight, label, retired: AtomicBool::new(false), gauges: Mutex::default() }
+        let label = way.to_string().into();
+        Self {
+            id,
+            way,
+            weight,
+            label,
+            retired: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
+            gauges: Mutex::default(),
+        }
     }
 
     /// Unique within the process.
@@ -229,7 +238,7 @@ impl Endpoint {
         self.weight
     }
 
-    /// The URL as text, for logs and labels.
+    /// The URL as text, with the address if it is one of several, for logs and labels.
     pub fn label(&self) -> &Arc<str> {
         &self.label
     }
@@ -250,6 +259,16 @@ impl Endpoint {
     /// Says that no later table holds it: its idle connections may go.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+    }
+
+    /// Says whether it gets nothing new for now: idle connections would only keep it from ending.
+    pub fn rest(&self, rests: bool) {
+        self.resting.store(rests, Ordering::Release);
+    }
+
+    /// Whether connections to it are not kept.
+    pub fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Acquire) || self.is_retired()
     }
 
     /// Whether it is out of every later table.

@@ -45,13 +45,18 @@ enum Found {
 }
 
 impl Name {
+    /// So many addresses of a name are endpoints of their own at most.
+    pub const SPREAD_MAX: usize = 64;
+
     /// The name itself.
     pub fn host(&self) -> &Arc<str> {
         &self.host
     }
 
-    /// Takes in the answer to a look-up. What is known stays if it is the same, or if there is no answer.
-    pub fn learn(&self, answer: Result<Vec<IpAddr>, Arc<str>>) {
+    /// Takes in the answer to a look-up. What is known stays if it is the same, or if there is no answer. Returns
+    /// whether [`Name::spread`] is another one now.
+    pub fn learn(&self, answer: Result<Vec<IpAddr>, Arc<str>>) -> bool {
+        let before = self.spread();
         self.found.send_if_modified(|found| {
             match (answer, &*found) {
                 (Ok(list), Found::Addresses(old)) if old.has_same(&list) => {
@@ -65,6 +70,34 @@ impl Name {
             }
             true
         });
+        self.spread() != before
+    }
+
+    /// The addresses that are endpoints of their own, sorted: all of one family if it has several, IPv4's if both
+    /// families do, at most [`Name::SPREAD_MAX`]. Empty for a name with one address, or with one of each family: these
+    /// are most often the same machine, and whichever of them answers will do.
+    pub fn spread(&self) -> Vec<IpAddr> {
+        let mut all = self.spread_in_full();
+        all.truncate(Self::SPREAD_MAX);
+        all
+    }
+
+    /// How many addresses are left out because there are too many.
+    pub fn left_out(&self) -> usize {
+        self.spread_in_full().len().saturating_sub(Self::SPREAD_MAX)
+    }
+
+    fn spread_in_full(&self) -> Vec<IpAddr> {
+        let Found::Addresses(known) = &*self.found.borrow() else { return Vec::new() };
+        let (mut four, mut six): (Vec<_>, Vec<_>) =
+            known.list.iter().copied().partition(|address| address.is_ipv4());
+        four.sort_unstable();
+        six.sort_unstable();
+        match (four.len(), six.len()) {
+            (0 | 1, 0 | 1) => Vec::new(),
+            (0 | 1, _) => six,
+            _ => four,
+        }
     }
 
     /// Its addresses; waits for the first answer as long as the caller does.
@@ -171,11 +204,40 @@ mod tests {
         assert!(name.has(ip(3)) && !name.has(ip(1)));
     }
 
+    #[test]
+    fn a_name_with_several_addresses_is_spread_over_those_of_one_family() {
+        #[track_caller]
+        fn check(answer: &[&str], expected: &[&str]) {
+            let parse = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+            let name = Names::default().of(&"shop".into());
+            assert_eq!(name.learn(Ok(parse(answer))), !expected.is_empty());
+            assert_eq!(name.spread(), parse(expected));
+            assert!(!name.learn(Err("no answer".into())), "old ones stay");
+            assert_eq!(name.spread(), parse(expected));
+        }
+        check(&["10.0.0.1"], &[]);
+        // Most often one machine that has both.
+        check(&["127.0.0.1", "::1"], &[]);
+        check(&["10.0.0.2", "10.0.0.1"], &["10.0.0.1", "10.0.0.2"]);
+        check(&["::2", "::1"], &["::1", "::2"]);
+        check(&["::1", "10.0.0.2", "::2", "10.0.0.1"], &["10.0.0.1", "10.0.0.2"]);
+        check(&["::1", "10.0.0.2", "::2"], &["::1", "::2"]);
+    }
+
+    #[test]
+    fn too_many_addresses_are_left_out_and_counted() {
+        let name = Names::default().of(&"shop".into());
+        let all: Vec<_> = (0..70).rev().map(ip).collect();
+        assert!(name.learn(Ok(all)));
+        assert_eq!((name.spread().len(), name.left_out()), (Name::SPREAD_MAX, 6));
+        assert_eq!(name.spread()[0], ip(0), "the same ones, however the answer is shuffled");
+    }
+
     #[tokio::test]
     async fn who_comes_before_the_first_answer_waits_for_it() {
         let name = Names::default().of(&"shop".into());
         let waiting = name.addresses();
-        let answering = async { name.learn(Ok(vec![ip(1)])) };
+        let answering = async { assert!(!name.learn(Ok(vec![ip(1)]))) };
         let (addresses, ()) = tokio::join!(waiting, answering);
         assert_eq!(addresses.unwrap().in_turn().count(), 1);
     }

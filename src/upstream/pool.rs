@@ -65,7 +65,7 @@ impl<B: Upload> Pools<B> {
         pools.entry(endpoint.id()).or_insert_with(|| Rc::new(EndpointPool::new(endpoint.clone()))).clone()
     }
 
-    /// Lets go of what waited too long, was closed by its endpoint, or belongs to a retired one.
+    /// Lets go of what waited too long, was closed by its endpoint, or belongs to one that rests or is retired.
     pub fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| {
             pool.sweep(now);
@@ -193,7 +193,7 @@ impl<B: Upload> EndpointPool<B> {
     }
 
     fn put(&self, mut connection: Connection<B>, now: Instant) {
-        if !connection.is_idle() || self.endpoint.is_retired() {
+        if !connection.is_idle() || self.endpoint.is_resting() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -204,7 +204,7 @@ impl<B: Upload> EndpointPool<B> {
     }
 
     fn sweep(&self, now: Instant) {
-        if self.endpoint.is_retired() {
+        if self.endpoint.is_resting() {
             self.idle.borrow_mut().clear();
             self.shared.borrow_mut().clear();
         } else {

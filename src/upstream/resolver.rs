@@ -2,11 +2,13 @@
 //!
 //! Nothing is cached here: who asks keeps the answer for as long as it is good.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
@@ -39,7 +41,11 @@ pub enum LookUpError {
 
 /// Asks for addresses. Clones share what they know about servers.
 #[derive(Clone, Debug, Default)]
-pub struct Resolver(Arc<Mutex<Option<Configured>>>);
+pub struct Resolver {
+    /// Whoever the system is told to ask, if nobody is named.
+    only: Option<SocketAddr>,
+    configured: Arc<Mutex<Option<Configured>>>,
+}
 
 #[derive(Debug)]
 struct Configured {
@@ -50,6 +56,11 @@ struct Configured {
 type ModifiedAt = [Option<std::time::SystemTime>; SOURCES.len()];
 
 impl Resolver {
+    /// Asks one server only, by UDP, whatever the system is told.
+    pub fn asking(server: SocketAddr) -> Self {
+        Self { only: Some(server), ..Self::default() }
+    }
+
     /// All addresses of a name, and how long they are good. Done within seconds.
     ///
     /// # Errors
@@ -78,11 +89,11 @@ impl Resolver {
     fn configured(&self) -> Result<TokioResolver, NetError> {
         let modified = |path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         let by = Some(SOURCES.map(modified));
-        let mut configured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
         match &*configured {
             Some(known) if known.by == by => Ok(known.resolver.clone()),
             _ => {
-                let resolver = configure()?;
+                let resolver = configure(self.only)?;
                 *configured = Some(Configured { by, resolver: resolver.clone() });
                 Ok(resolver)
             }
@@ -90,11 +101,18 @@ impl Resolver {
     }
 }
 
-fn configure() -> Result<TokioResolver, NetError> {
-    // Without servers there are still /etc/hosts and localhost.
-    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
-        Hickory::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
-    });
+fn configure(only: Option<SocketAddr>) -> Result<TokioResolver, NetError> {
+    let with = |config| Hickory::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut builder = match only {
+        Some(server) => {
+            let mut connection = ConnectionConfig::udp();
+            connection.port = server.port();
+            let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+            with(ResolverConfig::from_parts(None, Vec::new(), vec![server]))
+        }
+        // Without servers there are still /etc/hosts and localhost.
+        None => TokioResolver::builder_tokio().unwrap_or_else(|_| with(ResolverConfig::default())),
+    };
     let options: &mut ResolverOpts = builder.options_mut();
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.timeout = options.timeout.min(SERVER_PATIENCE);

@@ -140,7 +140,7 @@ async fn go(way: &Way, limit: Duration) -> Result<Stream, ConnectError> {
         }
     };
     match way.host() {
-        Host::Address(address) => {
+        Host::Address(address) | Host::Of(_, address) => {
             let stream = connect_to(SocketAddr::new(*address, port)).await?;
             secured(way, host, stream).await
         }

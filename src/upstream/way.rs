@@ -46,6 +46,8 @@ pub struct Way {
 pub(super) enum Host {
     Address(IpAddr),
     Name(Arc<Name>),
+    /// One of several that a name has.
+    Of(Arc<Name>, IpAddr),
     /// None are needed.
     Socket,
 }
@@ -71,8 +73,26 @@ impl Way {
     /// The name that has to be looked up, if there is one.
     pub fn name(&self) -> Option<&Arc<Name>> {
         match &self.host {
-            Host::Name(name) => Some(name),
+            Host::Name(name) | Host::Of(name, _) => Some(name),
             Host::Address(_) | Host::Socket => None,
+        }
+    }
+
+    /// The same to one of the name's addresses only. What the name stands for otherwise stays: requests and
+    /// certificates are for the name.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> Self {
+        match self.name() {
+            Some(name) => Self { host: Host::Of(name.clone(), address), ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
+    /// Which of the name's addresses it leads to, if to one of several.
+    pub fn address(&self) -> Option<IpAddr> {
+        match &self.host {
+            Host::Of(_, address) => Some(*address),
+            Host::Address(_) | Host::Name(_) | Host::Socket => None,
         }
     }
 
@@ -109,7 +129,10 @@ impl Way {
 
 impl PartialEq for Way {
     fn eq(&self, other: &Self) -> bool {
-        self.url == other.url && self.protocol == other.protocol && self.mark() == other.mark()
+        self.url == other.url
+            && self.address() == other.address()
+            && self.protocol == other.protocol
+            && self.mark() == other.mark()
     }
 }
 
@@ -118,6 +141,17 @@ impl Eq for Way {}
 impl Hash for Way {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.url.hash(state);
+        self.address().hash(state);
+    }
+}
+
+/// Where it leads, for people: `http://shop:80`, or `http://shop:80 (10.0.0.3)` for one of several addresses.
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address() {
+            Some(address) => write!(f, "{} ({address})", self.url),
+            None => self.url.fmt(f),
+        }
     }
 }
 

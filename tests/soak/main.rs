@@ -26,6 +26,7 @@ use tidegate::traffic::Weight;
 
 mod abuse;
 mod browsers;
+mod endpoints;
 mod rollouts;
 mod tunnels;
 

@@ -9,6 +9,7 @@ mod clients;
 mod cookie;
 mod descriptors;
 mod drain;
+mod endpoint_changes;
 mod grpc;
 mod kill;
 mod many_services;

@@ -15,11 +15,13 @@ use tidegate::admin::api::{Changed, Event, Problem, Reloaded, ServiceStatus, Sta
 use tidegate::app::{Extras, Running, Source, StartError};
 use tidegate::config::{self, Overrides};
 use tidegate::traffic::{Variant, Weight};
+use tidegate::upstream::Resolver;
 use tokio::net::UnixStream;
 
 use super::http::{Message, Wire, connect, get};
 use super::load::{Load, Seen};
 use super::metrics::Metrics;
+use super::names::NameServer;
 use super::origin::Origin;
 use super::until;
 
@@ -34,6 +36,7 @@ pub struct Plan {
     environment: Vec<(String, String)>,
     activated: Option<Arc<TcpListener>>,
     descriptors: Option<u32>,
+    names: Option<SocketAddr>,
 }
 
 /// A plan for a gate with ports of its own choice, two threads and no service yet.
@@ -69,6 +72,12 @@ impl Plan {
     /// Gives the real program a variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Looks names up at this server; not for the real program.
+    pub fn asking(mut self, server: &NameServer) -> Self {
+        self.names = Some(server.address());
         self
     }
 
@@ -172,7 +181,8 @@ impl Gate {
         let source = Some(Source { path: file, overrides: Overrides::default() });
         let running = {
             let _binding = BINDING.lock().unwrap_or_else(PoisonError::into_inner);
-            Running::start(config, Extras { source, ..Extras::default() })?
+            let resolver = plan.names.map(Resolver::asking).unwrap_or_default();
+            Running::start(config, Extras { source, resolver, ..Extras::default() })?
         };
         let (address, telemetry) = (running.addresses()[0], running.telemetry());
         let stop = Box::new(running.stopper());
@@ -364,6 +374,12 @@ impl Gate {
     pub async fn deploy(&self, service: &str, url: &str, version: &str) -> Asked<Changed> {
         let body = format!("{{\"endpoints\":[\"{url}\"],\"version\":\"{version}\"}}");
         self.ask("POST", &format!("/v1/services/{service}/deploy"), &[], &body).await
+    }
+
+    /// `tidegate endpoint VERB SERVICE VARIANT URL`.
+    pub async fn endpoint(&self, verb: &str, variant: &str, url: &str) -> Asked<Changed> {
+        let body = format!("{{\"variant\":\"{variant}\",\"endpoints\":[\"{url}\"]}}");
+        self.ask("POST", &format!("/v1/services/shop/endpoints/{verb}"), &[], &body).await
     }
 
     /// `tidegate reload`.
@@ -605,7 +621,9 @@ pub async fn has_gone(pid: u32) {
 fn is_gone(pid: u32) -> bool {
     // Nobody may have asked how it ended: then its name is still there, with a Z for its state.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+    // The first thread may be ahead of the others, which hold the sockets as long as they are there.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || (rest.starts_with(" Z") && threads <= 1))
 }
 
 /// Understands an answer of the admin socket.

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod http;
 pub mod load;
 pub mod metrics;
+pub mod names;
 pub mod origin;
 pub mod peer;
 pub mod program;
@@ -26,6 +27,7 @@ pub use gate::{Gate, tidegate};
 pub use http::{Message, Wire, connect, get};
 pub use load::{By, Load, Seen, assert_share};
 pub use metrics::Metrics;
+pub use names::{NameServer, name_server};
 pub use origin::{Mood, Origin, origin};
 
 /// After this a condition is not going to come true any more.

@@ -88,7 +88,12 @@ impl Plan {
 
     /// Starts it on a free port.
     pub async fn start(self) -> Origin {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        self.start_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// Starts it at an address.
+    pub async fn start_at(self, address: SocketAddr) -> Origin {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (mood, _) = watch::channel(Mood::default());
@@ -137,6 +142,11 @@ struct Facts {
 }
 
 impl Origin {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// As an endpoint is written.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -3,6 +3,7 @@
 //! Shares travel as people write them (`"25%"`), times as RFC 3339, durations in the unit their name ends in.
 //! Every answer that is not 2xx is a [`Problem`].
 
+mod endpoints;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::traffic::{By, Lock, PerVariant, Role, Variant, Weight};
 
+pub use self::endpoints::{EndpointShare, EndpointStatus, EndpointsChange, EndpointsRequest};
 pub use self::rollout::{
     ActRequest, Compiled, Cut, FailureSample, FailureStory, Failures, FreezeRequest, Group, PLAN_BYTES_MAX,
     PlanFile, PlanRequest, ReadingRequest, RolloutChange, RolloutStatus, SignalRequest, StartRequest,
@@ -137,6 +139,9 @@ pub struct ServiceChange {
     /// The candidate's version, after a deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What became of endpoints that were added, removed or drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints_changed: Option<EndpointsChange>,
     /// Its rollout, after something was done to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutChange>,
@@ -319,20 +324,6 @@ pub struct VariantStatus {
     pub endpoints: Vec<EndpointStatus>,
 }
 
-/// One endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct EndpointStatus {
-    /// Where it listens.
-    pub url: String,
-    /// `healthy`, `unhealthy` or `unknown`.
-    pub health: String,
-    /// Its share among its peers.
-    pub weight: u16,
-    /// Why the last check failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
 /// `GET /v1/services/NAME/explain?user=KEY`, or `visitor=ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Explanation {
@@ -387,13 +378,20 @@ pub struct OverrideAnswer {
 }
 
 /// `GET /v1/wait?service=NAME&generation=N&timeout_ms=T`: returns once no request is open that was assigned
-/// under an older generation than N; 504 if that takes longer than T (default 30 000, at most 600 000).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+/// under an older generation than N; 504 if that takes longer than T (default 30 000, at most 600 000). With
+/// `&variant=V&endpoint=URL`: once nothing is under way at that endpoint, which was removed or drained in generation N.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WaitQuery {
     /// The service.
     pub service: String,
     /// The generation that everything older has to be gone for.
     pub generation: u64,
+    /// Whose endpoint is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+    /// Only what is under way at this endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// For how long to wait, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -406,6 +404,9 @@ pub struct ReloadRequest {
     /// Only say what would change.
     #[serde(default)]
     pub dry_run: bool,
+    /// Lets go of all changes to endpoints that were made at run time: what the file says is what there is.
+    #[serde(default)]
+    pub discard_overlay: bool,
     /// Who the caller says it acts for.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     pub claimed: Option<String>,

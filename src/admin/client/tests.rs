@@ -4,6 +4,7 @@ use std::thread::{self, JoinHandle};
 
 use super::*;
 use crate::admin::api::{ActRequest, PlanFile, ProblemKind, ReadingRequest, SignalRequest, StartRequest};
+use crate::traffic::Variant;
 
 /// Answers one connection after another, then closes; returns the requests it saw. An empty answer is none:
 /// the connection stays open until the client has had enough.
@@ -83,7 +84,8 @@ fn names_are_escaped_in_paths() {
     let client = Client::connect(&socket).unwrap();
     let subject = Subject::User("a&b=ü".to_owned());
     assert!(client.explain("x/../y", &subject).is_err(), "an empty object is no explanation");
-    let query = WaitQuery { service: "a b".to_owned(), generation: 7, timeout_ms: Some(5) };
+    let query =
+        WaitQuery { service: "a b".to_owned(), generation: 7, timeout_ms: Some(5), ..WaitQuery::default() };
     client.wait(&query).unwrap();
     let seen = seen.join().unwrap();
     assert!(
@@ -94,6 +96,40 @@ fn names_are_escaped_in_paths() {
         seen[1].starts_with("GET /v1/wait?service=a%20b&generation=7&timeout_ms=5 HTTP/1.1\r\n"),
         "{seen:?}"
     );
+}
+
+#[test]
+fn endpoints_are_named_in_the_body_and_waited_for_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let changed = r#"{"host":"web-1","generation":42,"saved":true,"live_us":1,"changes":[]}"#;
+    let seen = daemon(&socket, vec![http("200 OK", changed), http("204 No Content", "")]);
+    let client = Client::connect(&socket).unwrap();
+    let request = EndpointsRequest {
+        variant: Variant::Green,
+        endpoints: vec!["http://a:1".to_owned()],
+        weight: Some(2),
+        force: false,
+        reason: None,
+        claimed: None,
+    };
+    let terms = Terms { if_generation: Some(41), idempotency_key: None };
+    client.endpoints("shop", "add", &request, &terms).unwrap();
+    let query = WaitQuery {
+        service: "shop".to_owned(),
+        generation: 42,
+        variant: Some(Variant::Green),
+        endpoint: Some("http://a:1".to_owned()),
+        timeout_ms: None,
+    };
+    client.wait(&query).unwrap();
+    let seen = seen.join().unwrap();
+    assert!(seen[0].starts_with("POST /v1/services/shop/endpoints/add HTTP/1.1\r\n"), "{seen:?}");
+    assert!(seen[0].contains("\r\nif-match: 41\r\n"), "{seen:?}");
+    assert!(seen[0].ends_with(r#"{"variant":"green","endpoints":["http://a:1"],"weight":2}"#), "{seen:?}");
+    let waited =
+        "GET /v1/wait?service=shop&generation=42&variant=green&endpoint=http%3A%2F%2Fa%3A1 HTTP/1.1\r\n";
+    assert!(seen[1].starts_with(waited), "{seen:?}");
 }
 
 #[test]

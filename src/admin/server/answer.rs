@@ -71,13 +71,16 @@ impl From<ReloadError> for Problem {
 
 fn refusal_kind(refusal: &Refusal) -> ProblemKind {
     match refusal {
-        Refusal::UnknownService { .. } => ProblemKind::NotFound,
+        Refusal::UnknownService { .. } | Refusal::UnknownEndpoint { .. } => ProblemKind::NotFound,
         Refusal::Nothing | Refusal::Invalid(_) | Refusal::Plan { .. } => ProblemKind::Invalid,
         Refusal::Stale { .. } | Refusal::Overtaken(_) => ProblemKind::Stale,
         Refusal::Locked { .. } => ProblemKind::Locked,
         Refusal::NoHealthyCandidate { .. }
         | Refusal::CandidateInUse { .. }
         | Refusal::SharedEndpoint { .. }
+        | Refusal::OthersEndpoint { .. }
+        | Refusal::KnownEndpoint { .. }
+        | Refusal::LastEndpoint { .. }
         | Refusal::RolloutRuns { .. }
         | Refusal::RolloutDrives { .. }
         | Refusal::Frozen { .. }

@@ -5,6 +5,7 @@
 //! or greedy client reaches neither traffic nor somebody else's kill.
 
 mod answer;
+mod endpoints;
 mod explain;
 mod listener;
 mod patience;

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::answer::{body, json, problem};
 use super::places::Places;
-use super::{rollouts, status};
+use super::{endpoints, rollouts, status};
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
     OverrideAnswer, OverrideRequest, PlanRequest, Predecessor, Problem, ProblemKind, ReloadRequest, Reloaded,
@@ -34,7 +34,7 @@ use crate::rollout::{Act, Plan, Verb};
 use crate::routing::Service;
 use crate::telemetry::names;
 use crate::traffic::{Bucket, By, Keys, OverrideCookie, Reason, Visitor, VisitorId, Weight, assign};
-use crate::upstream::{EndpointSpec, EndpointTls, EndpointUrl};
+use crate::upstream::EndpointUrl;
 
 /// The longest idempotency key in bytes.
 const KEY_BYTES_MAX: usize = 128;
@@ -144,6 +144,7 @@ pub fn router(ties: Arc<Ties>) -> Router {
         .route("/v1/services/{service}/deploy", post(deploy))
         .route("/v1/services/{service}/explain", get(explain))
         .route("/v1/services/{service}/override", post(tester_cookie))
+        .merge(endpoints::routes())
         .merge(rollouts::routes())
         .route("/v1/wait", get(wait))
         .route("/v1/events", get(events))
@@ -259,18 +260,9 @@ async fn deploy(
 ) -> Answer<Changed> {
     let asked = Asked::read(request).await?;
     let DeployRequest { endpoints, version, reason, claimed } = json(&asked.body)?;
-    let invalid = |error: String| problem(ProblemKind::Invalid, format!("{name}: {error}"));
-    let endpoints = endpoints
-        .iter()
-        .map(|url| match url.parse::<EndpointUrl>() {
-            Ok(url) => Ok(EndpointSpec { url, weight: 1 }),
-            Err(error) => Err(invalid(error.to_string())),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if endpoints.iter().any(|spec| spec.url.is_tls()) {
-        // Reading whom the system trusts takes a moment, which the commit must not.
-        let _ = tokio::task::spawn_blocking(EndpointTls::usual).await;
-    }
+    let endpoints = endpoints::specs(&name, &endpoints, 1)?;
+    let candidate = find(&ties, &name)?.split.candidate;
+    endpoints::can_be_reached(&ties, &name, candidate, &endpoints).await?;
     let version = text("version", version)?.map(Into::into);
     let change = Change::Deploy { service: name.into(), deployed: Deployed { endpoints, version } };
     asked.commit(&ties, &change, &peer.who(claimed, reason)?).await
@@ -398,13 +390,25 @@ async fn wait(
     Extension(places): Extension<Places>,
     query: Result<Query<WaitQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<StatusCode, Problem> {
-    let Query(WaitQuery { service, generation, timeout_ms }) =
+    let Query(WaitQuery { service, generation, variant, endpoint, timeout_ms }) =
         query.map_err(|error| invalid_query(&error))?;
+    let at = match (variant, endpoint) {
+        (None, None) => None,
+        (Some(variant), Some(url)) => match url.parse::<EndpointUrl>() {
+            Ok(url) => Some((variant, url)),
+            Err(error) => return Err(problem(ProblemKind::Invalid, error.to_string())),
+        },
+        _ => return Err(problem(ProblemKind::Invalid, "an endpoint is named with its variant")),
+    };
     let slot = find(&ties, &service)?.slot;
     let _place = places.wait()?;
     let patience = timeout_ms.map_or(WAIT_DEFAULT, Duration::from_millis).min(WAIT_MAX);
     let drained = async {
-        while !ties.control.is_drained(slot, generation) {
+        let is_done = || match &at {
+            None => ties.control.is_drained(slot, generation),
+            Some((variant, url)) => ties.control.under_way(&service, *variant, url, generation).is_none(),
+        };
+        while !is_done() {
             // Workers that have ended never see a newer generation.
             if (ties.draining)() {
                 return Err(problem(ProblemKind::Unavailable, "tidegate is stopping"));
@@ -416,10 +420,21 @@ async fn wait(
     match tokio::time::timeout(patience, drained).await {
         Ok(done) => done,
         Err(_) => {
-            let error = format!(
-                "{service}: after {} ms there are still open requests older than generation {generation}",
-                patience.as_millis()
-            );
+            let millis = patience.as_millis();
+            let error = match &at {
+                None => format!(
+                    "{service}: after {millis} ms there are still open requests older than generation {generation}"
+                ),
+                Some((variant, url)) => {
+                    let left = ties.control.under_way(&service, *variant, url, generation).unwrap_or(0);
+                    let what = match left {
+                        0 => "not all threads know yet that it is out".to_owned(),
+                        1 => "1 request or tunnel is still under way there".to_owned(),
+                        left => format!("{left} requests and tunnels are still under way there"),
+                    };
+                    format!("{service}: {variant} {url}: {what} after {millis} ms; it gets nothing new")
+                }
+            };
             Err(problem(ProblemKind::TimedOut, error))
         }
     }
@@ -522,7 +537,7 @@ impl Asked {
         Ok(Self { headers, path, body, read_at: clock::now() })
     }
 
-    fn if_match(&self) -> Result<Option<u64>, Problem> {
+    pub(super) fn if_match(&self) -> Result<Option<u64>, Problem> {
         let Some(value) = self.headers.get(header::IF_MATCH) else { return Ok(None) };
         let text = value.to_str().unwrap_or_default().trim().trim_matches('"');
         text.parse().map(Some).map_err(|_| {
@@ -592,6 +607,9 @@ fn undo(change: &Change, changes: &[Delta]) -> Option<String> {
         Change::Freeze { on, .. } => {
             Some(format!("tidegate freeze {} {}", if *on { "off" } else { "on" }, names()))
         }
+        Change::Endpoints(_) => changed.first().and_then(|delta| {
+            delta.endpoints.as_ref().and_then(|told| endpoints::undo(&delta.service, told))
+        }),
         Change::Deploy { .. } | Change::Rollout { act: Act::Step { .. }, .. } | Change::Steps(_) => None,
     }
 }
@@ -613,6 +631,7 @@ fn service_change(delta: Delta) -> ServiceChange {
         changed: delta.changed,
         endpoints,
         version,
+        endpoints_changed: delta.endpoints.map(endpoints::told),
         rollout: None,
     }
 }

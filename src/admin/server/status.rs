@@ -8,6 +8,7 @@ use crate::control::{Control, Desired};
 use crate::routing::Service;
 use crate::telemetry::{ServiceSlot, VariantCounts, WindowView};
 use crate::traffic::{PerVariant, Variant};
+use crate::upstream::{Endpoint, Health};
 
 /// The status of one service. `now` and `wall` are the same moment.
 pub fn service(
@@ -78,19 +79,27 @@ fn variant_status(control: &Control, service: &Service, variant: Variant, seen: 
         p99_ms: last.ttfb.p99.map(millis),
         in_flight: totals.started.saturating_sub(totals.finished),
         spilled: counts.spilled,
-        endpoints: group
-            .members()
-            .iter()
-            .map(|member| EndpointStatus {
-                url: member.endpoint.label().to_string(),
-                health: member.health.as_str().to_owned(),
-                weight: member.endpoint.weight(),
-                error: control
-                    .check_error(&service.settings.name, member.endpoint.url())
-                    .map(|error| error.to_string()),
-            })
-            .collect(),
+        endpoints: endpoints(control, service, variant),
     }
+}
+
+/// The endpoints of a variant, last those that are gone while something is under way there.
+pub fn endpoints(control: &Control, service: &Service, variant: Variant) -> Vec<EndpointStatus> {
+    let name = &service.settings.name;
+    let of = |endpoint: &Endpoint, health: Health, standing: &str, error| EndpointStatus {
+        url: endpoint.label().to_string(),
+        health: health.as_str().to_owned(),
+        standing: standing.to_owned(),
+        weight: endpoint.weight(),
+        in_flight: endpoint.seen().in_flight,
+        error,
+    };
+    let members = service.groups[variant].members().iter().map(|member| {
+        let error = control.check_error(name, member.endpoint.way()).map(|error| error.to_string());
+        of(&member.endpoint, member.health, member.standing.as_str(), error)
+    });
+    let leaving = control.leaving(name, variant);
+    members.chain(leaving.iter().map(|endpoint| of(endpoint, Health::Unknown, "leaving", None))).collect()
 }
 
 fn part(one: u64, other: u64) -> Option<f64> {

@@ -12,6 +12,7 @@ fn change(from: u32, to: u32, done: &str, phase: &str) -> ServiceChange {
         changed: true,
         endpoints: Vec::new(),
         version: None,
+        endpoints_changed: None,
         rollout: Some(RolloutChange {
             name: "2.0.1".to_owned(),
             phase: serde_json::from_str(phase).unwrap(),

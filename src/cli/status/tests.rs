@@ -44,7 +44,9 @@ fn variant(place: Variant) -> VariantStatus {
     let endpoint = |port: u16| EndpointStatus {
         url: format!("http://10.0.0.11:{port}"),
         health: "healthy".to_owned(),
+        standing: "in service".to_owned(),
         weight: 1,
+        in_flight: 0,
         error: None,
     };
     VariantStatus {
@@ -100,6 +102,18 @@ shop  shop.example.com/  by cookie
                ● 10.0.0.11:3001
 ";
     assert_eq!(render(&example(1), 120, false), expected);
+}
+
+#[test]
+fn an_endpoint_that_goes_shows_what_is_under_way_there() {
+    let mut status = example(1);
+    let [first, second] = status.services[0].variants.blue.endpoints.as_mut_slice() else { panic!() };
+    (first.standing, first.in_flight, first.health) = ("draining".to_owned(), 2, "unhealthy".to_owned());
+    (second.standing, second.in_flight, second.health) = ("leaving".to_owned(), 1, "unknown".to_owned());
+    let text = render(&status, 160, false);
+    assert!(text.contains("✗ 10.0.0.11:3000 draining, 2 under way"), "{text}");
+    assert!(text.contains("○ 10.0.0.11:3001 leaving, 1 under way"), "{text}");
+    assert!(!plain_lines(&status)[0].contains("unhealthy"), "nobody is sent there");
 }
 
 #[test]

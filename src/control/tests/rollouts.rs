@@ -175,7 +175,7 @@ async fn other_endpoints_by_a_reload_end_the_way_back_too() {
     commit(&control, &verb("shop", Verb::Promote)).await.unwrap();
     let mut other = config("shop");
     other.endpoints.blue[0].url = "http://elsewhere:80".parse().unwrap();
-    control.reload(vec![other], &ops()).await.unwrap();
+    control.reload(vec![other], Keep::All, &ops()).await.unwrap();
     all_healthy(&control);
     let refused = commit(&control, &verb("shop", Verb::Rollback)).await.unwrap_err();
     assert!(refused.to_string().contains("blue has other endpoints than when it was stable"), "{refused}");
@@ -461,7 +461,7 @@ async fn every_weight_has_a_guard() {
     assert_eq!(rollout(&control, "cart").mode, GuardMode::Off);
     let mut late = config("late");
     late.initial_weight = percent(2);
-    control.reload(vec![shop, late, config("cart")], &ops()).await.unwrap();
+    control.reload(vec![shop, late, config("cart")], Keep::All, &ops()).await.unwrap();
     assert_eq!(rollout(&control, "late").weight_max(), percent(2));
     // Somebody's alarm counts also where nothing is judged.
     let mut beat = Beat::new();
@@ -481,13 +481,13 @@ async fn a_service_that_leaves_the_configuration_goes_on_when_it_is_back() {
         beat.tick(&control);
     }
     let held_ms = control.rollout("shop").unwrap().held_ms;
-    control.reload(vec![config("cart")], &ops()).await.unwrap();
+    control.reload(vec![config("cart")], Keep::All, &ops()).await.unwrap();
     for _ in 0..30 {
         beat.tick(&control);
         settle(&control).await;
     }
     assert!(control.rollout("shop").is_none() && control.running_rollouts() == 0);
-    control.reload(vec![config("cart"), config("shop")], &ops()).await.unwrap();
+    control.reload(vec![config("cart"), config("shop")], Keep::All, &ops()).await.unwrap();
     all_healthy(&control);
     beat.tick(&control);
     assert_eq!(weight(&control, "shop"), percent(5));
