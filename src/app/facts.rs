@@ -1,7 +1,7 @@
 //! What the metrics page says besides counts.
 
 use crate::control::{Control, RolloutFigures, Verdicts};
-use crate::routing::Service;
+use crate::routing::{Service, Standing};
 use crate::telemetry::{
     CertificateFacts, EndpointFacts, Facts, RolloutFacts, ServiceFacts, ServiceSlot, VariantFacts,
 };
@@ -15,12 +15,16 @@ pub fn facts(control: &Control, access_log_dropped: u64, certificates: Vec<Certi
         generation: table.generation(),
         state_unsaved: !control.is_saved(),
         access_log_dropped,
-        services: table.services().iter().map(|service| describe(service, rollout(service))).collect(),
+        services: table
+            .services()
+            .iter()
+            .map(|service| describe(control, service, rollout(service)))
+            .collect(),
         certificates,
     }
 }
 
-fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts {
+fn describe(control: &Control, service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts {
     let split = &service.split;
     ServiceFacts {
         name: service.settings.name.to_string(),
@@ -36,9 +40,15 @@ fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts 
                 endpoints: group
                     .members()
                     .iter()
-                    .map(|member| EndpointFacts {
+                    .zip(control.endpoint_figures(service, variant))
+                    .map(|(member, figures)| EndpointFacts {
                         address: member.endpoint.label().to_string(),
-                        healthy: member.is_usable(),
+                        healthy: member.health.is_usable(),
+                        ejected: member.standing == Standing::Ejected,
+                        ejections: figures.ejections,
+                        requests: figures.seen.attempts,
+                        failures: figures.seen.failures,
+                        in_flight: figures.seen.in_flight,
                     })
                     .collect(),
             }

@@ -149,6 +149,10 @@ pub(super) fn checks_and_ticks(control: Control, seed: u64, ends: Ends, supervis
                     control.tick_rollouts(clock::now(), clock::wall());
                     tokio::time::sleep(ALARM_GAP).await;
                 }
+                () = control.endpoints_alarmed() => {
+                    control.look_at_endpoints(clock::now());
+                    tokio::time::sleep(ALARM_GAP).await;
+                }
             }
         }
     };

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use super::attempt::Attempt;
 use super::change::{Change, Delta, Refusal};
 use super::desired::{Desired, GENERATIONS_AHEAD};
+use super::endpoints::Endpoints;
 use super::events::Events;
 use super::holdings::{Holdings, Ownership, Pen};
 use super::live::{CheckKey, Live};
@@ -142,6 +143,7 @@ pub(super) struct Inner {
     pub(super) tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
     pub(super) rollouts: Rollouts,
+    pub(super) endpoints: Endpoints,
     checks_changed: Notify,
 }
 
@@ -283,6 +285,7 @@ impl Control {
             holdings: OnceLock::new(),
             ownership: Ownership::default(),
             rollouts,
+            endpoints: Endpoints::default(),
             windows: Mutex::new(Windows::new(tallies.clone())),
             tallies,
             checks_changed: Notify::new(),
@@ -390,8 +393,10 @@ impl Control {
         done
     }
 
-    /// Once a second: measures the last second, ticks the rollouts and frees old tables.
+    /// Once a second: looks at endpoints, ticks the rollouts, measures the last second and frees old tables.
     pub fn tick(&self, now: Instant) {
+        self.look_at_endpoints(now);
+        self.look_for_outages();
         self.tick_rollouts(now, clock::wall());
         let table = self.table();
         self.windows().sample(now, table.services().iter().map(|service| ServiceSlot(service.slot)));
@@ -415,12 +420,8 @@ impl Control {
         metrics::counter!(names::HEALTH_CHECKS.name, "result" => label).increment(1);
         let (flip, generation) = {
             let mut live = self.live();
-            let Some(flip) = live.checked(key, result) else { return };
-            // Numbers beyond the reserved ones are for what people want; health can do without.
-            let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
-            let generation =
-                if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
-            self.publish(&mut live, generation);
+            let Some(flip) = live.checked(key, result, clock::now()) else { return };
+            let generation = self.publish_looked_at(&mut live);
             (flip, generation)
         };
         // A first check that passes is no news.
@@ -524,6 +525,16 @@ impl Control {
             // Most of the reserved numbers are used: reserve more, long before they run out.
             drop(self.inner.saver.save(live.desired.clone()));
         }
+    }
+
+    /// Publishes what is known anew of endpoints, and nobody asked for. Returns the generation.
+    pub(super) fn publish_looked_at(&self, live: &mut Live) -> u64 {
+        // Numbers beyond the reserved ones are for what people want; health can do without.
+        let is_exhausted = self.last_allocated() >= self.inner.saver.reserved();
+        let generation =
+            if is_exhausted || live.closed.is_some() { self.generation() } else { self.allocate() };
+        self.publish(live, generation);
+        generation
     }
 
     pub(super) fn save_kills(&self, desired: Arc<Desired>) -> Ticket {

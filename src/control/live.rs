@@ -7,18 +7,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Method;
 
 use super::change::Facts;
 use super::desired::{Desired, ServiceState};
 use super::settings::ServiceConfig;
+use crate::clock;
 use crate::rollout::{BusinessGate, Ending, Phase};
-use crate::routing::{Cut, Group, Matcher, Member, Service, Standing, SuccessRule, Table};
+use crate::routing::{Cut, Group, Matcher, Member, Service, ServiceSettings, Standing, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{
-    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Names, Reach, Way,
+    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, MaxEjected, Names, Place, Reach,
+    Way, has_room,
 };
 
 /// What is checked, and how. Endpoints of different services that agree in both share the check.
@@ -217,15 +220,18 @@ impl Live {
 
     /// Why the last check of an endpoint failed.
     pub fn check_error(&self, service: &str, url: &EndpointUrl) -> Option<Arc<str>> {
-        let settings = self.config(service)?.settings.health.clone();
-        let of_service = endpoints(self.service(service)?);
-        let way = of_service.map(|endpoint| endpoint.way()).find(|way| way.url() == url)?.clone();
-        self.checks.get(&CheckKey { way, settings })?.error.clone()
+        let service = self.service(service)?;
+        Variant::ALL.into_iter().find_map(|variant| {
+            let member =
+                service.groups[variant].members().iter().find(|member| member.endpoint.url() == url)?;
+            let settings = service.settings.health[variant].clone();
+            self.checks.get(&CheckKey { way: member.endpoint.way().clone(), settings })?.error.clone()
+        })
     }
 
     /// Takes in the result of a check. If it changes the health of the endpoint, the services that use it are
     /// rebuilt and a table has to be published.
-    pub fn checked(&mut self, key: &CheckKey, result: Result<(), String>) -> Option<Flip> {
+    pub fn checked(&mut self, key: &CheckKey, result: Result<(), String>, now: Instant) -> Option<Flip> {
         let checked = self.checks.get_mut(key)?;
         let from = checked.hysteresis.health();
         checked.hysteresis = checked.hysteresis.after(result.is_ok(), &key.settings);
@@ -238,15 +244,63 @@ impl Live {
         for (at, variant) in &users {
             let mut service = Service::clone(&self.services[*at]);
             let members = service.groups[*variant].members().iter().map(|member| {
-                let health = if *member.endpoint.way() == key.way { to } else { member.health };
-                Member { health, ..member.clone() }
+                let is_it = *member.endpoint.way() == key.way;
+                if is_it { member.clone().flipped(to, now) } else { member.clone() }
             });
-            let group = Group::new(service.groups[*variant].version().cloned(), members.collect());
-            service.groups[*variant] = group;
+            let mut members: Vec<_> = members.collect();
+            relieve(&service.settings, &mut members, now);
+            service.groups[*variant] = Group::new(service.groups[*variant].version().cloned(), members);
             self.services.set(*at, Arc::new(service));
         }
         let named = |(at, variant): (usize, Variant)| (self.services[at].settings.name.clone(), variant);
         Some(Flip { from, to, users: users.into_iter().map(named).collect() })
+    }
+
+    /// Ejects an endpoint, if there is room for it in its group; a table has to be published then.
+    pub fn eject(&mut self, service: &str, variant: Variant, endpoint: u32) -> bool {
+        let Some(at) = self.index.get(service).copied() else { return false };
+        let group = &self.services[at].groups[variant];
+        let Some(ejection) = &self.services[at].settings.ejection else { return false };
+        let Some(suspect) = group.members().iter().position(|member| member.endpoint.id() == endpoint) else {
+            return false;
+        };
+        let places: Vec<_> = group.members().iter().map(place_of).collect();
+        if !has_room(&places, suspect, ejection.max_ejected) {
+            return false;
+        }
+        self.stand(at, variant, |index, member| {
+            if index == suspect { Member { standing: Standing::Ejected, ..member } } else { member }
+        });
+        true
+    }
+
+    /// Ends the ejections of these endpoints. Returns those that were out; if there are any, a table has to be published.
+    pub fn take_back(
+        &mut self,
+        service: &str,
+        variant: Variant,
+        ids: &[u32],
+        now: Instant,
+    ) -> Vec<Arc<Endpoint>> {
+        let Some(at) = self.index.get(service).copied() else { return Vec::new() };
+        let is_out =
+            |member: &Member| member.standing == Standing::Ejected && ids.contains(&member.endpoint.id());
+        let group = &self.services[at].groups[variant];
+        let out: Vec<_> = group.members().iter().filter(|member| is_out(member)).collect();
+        let out: Vec<_> = out.into_iter().map(|member| member.endpoint.clone()).collect();
+        if !out.is_empty() {
+            self.stand(at, variant, |_, member| if is_out(&member) { member.back(now) } else { member });
+        }
+        out
+    }
+
+    fn stand(&mut self, at: usize, variant: Variant, change: impl Fn(usize, Member) -> Member) {
+        let mut service = Service::clone(&self.services[at]);
+        let group = &service.groups[variant];
+        let members = group.members().iter().cloned().enumerate();
+        let members = members.map(|(index, member)| change(index, member)).collect();
+        service.groups[variant] = Group::new(group.version().cloned(), members);
+        self.services.set(at, Arc::new(service));
     }
 
     /// A service after a change of its state. Groups whose endpoints stay are kept as they are.
@@ -293,7 +347,7 @@ impl Live {
         version: Option<Arc<str>>,
         had: &[Member],
     ) -> Group {
-        let (health, reach) = (&config.settings.health, &config.reach[variant]);
+        let (health, reach) = (&config.settings.health[variant], &config.reach[variant]);
         let stays = |member: &Member| specs.iter().any(|spec| is_same(&member.endpoint, spec, reach));
         let gone = had.iter().filter(|member| !stays(member));
         self.retiring.extend(gone.map(|member| member.endpoint.clone()));
@@ -301,6 +355,9 @@ impl Live {
             self.drop_user(member.endpoint.way(), at, variant);
         }
         let mut members = Vec::with_capacity(specs.len());
+        let now = clock::now();
+        // Whoever comes to others that are known already starts slowly, and not who begins together with them.
+        let since = had.iter().any(|member| member.health != Health::Unknown).then_some(now);
         for spec in specs {
             let endpoint = match had.iter().find(|member| is_same(&member.endpoint, spec, reach)) {
                 Some(member) => member.endpoint.clone(),
@@ -316,17 +373,18 @@ impl Live {
             let known = known.map_or(Health::Unknown, |member| member.health);
             let checked = self.checks.entry(key).or_insert_with(|| Checked::at(known));
             checked.users.push((at, variant));
-            let standing = had
-                .iter()
-                .find(|member| Arc::ptr_eq(&member.endpoint, &endpoint))
-                .map_or_else(Standing::default, |member| member.standing);
-            members.push(Member { endpoint, health: checked.hysteresis.health(), standing });
+            let health = checked.hysteresis.health();
+            members.push(match had.iter().find(|member| Arc::ptr_eq(&member.endpoint, &endpoint)) {
+                Some(member) => Member { health, ..member.clone() },
+                None => Member { since, ..Member::new(endpoint, health) },
+            });
         }
+        relieve(&config.settings, &mut members, now);
         Group::new(version, members)
     }
 
     fn drop_user(&mut self, way: &Way, at: usize, variant: Variant) {
-        let settings = &self.entries[at].config.settings.health;
+        let settings = &self.entries[at].config.settings.health[variant];
         let key = CheckKey { way: way.clone(), settings: settings.clone() };
         if let Some(checked) = self.checks.get_mut(&key)
             && let Some(place) = checked.users.iter().rposition(|user| *user == (at, variant))
@@ -339,6 +397,28 @@ impl Live {
         for checked in self.checks.values_mut() {
             checked.users.clear();
         }
+    }
+}
+
+/// Ejections never empty a group, whatever else takes its endpoints out: if nothing else is left, who is well comes back.
+fn relieve(settings: &ServiceSettings, members: &mut [Member], now: Instant) {
+    let may_be_empty =
+        settings.ejection.as_ref().is_some_and(|ejection| ejection.max_ejected == MaxEjected::All);
+    if may_be_empty || members.iter().any(Member::is_usable) {
+        return;
+    }
+    for member in members {
+        if member.standing == Standing::Ejected && member.health.is_usable() {
+            *member = member.clone().back(now);
+        }
+    }
+}
+
+fn place_of(member: &Member) -> Place {
+    Place {
+        is_healthy: member.health.is_usable(),
+        is_ejected: member.standing == Standing::Ejected,
+        is_draining: member.standing == Standing::Draining,
     }
 }
 

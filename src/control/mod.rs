@@ -7,8 +7,10 @@ mod checkpoints;
 mod checks;
 mod commit;
 mod desired;
+mod endpoints;
 mod events;
 mod evidence;
+mod grpc_health;
 mod holdings;
 mod inbox;
 mod live;
@@ -27,6 +29,7 @@ pub use change::{
 pub use checks::run_checks;
 pub use commit::{CommitError, Committed, Control, Disk, IdempotencyKey, Opened, StartError, Who};
 pub use desired::{Answer, Changed, Deployed, Desired, LastGood, ServiceState};
+pub use endpoints::EndpointFigures;
 pub use events::Events;
 pub use holdings::{KnownHealth, LetGoError, TakeBackError};
 pub use live::CheckKey;

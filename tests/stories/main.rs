@@ -7,6 +7,7 @@ mod admin_bad_input;
 mod changes;
 mod cookie;
 mod drain;
+mod endpoints;
 mod kill;
 mod many_services;
 mod reload;

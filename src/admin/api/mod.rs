@@ -306,6 +306,30 @@ pub struct EndpointStatus {
     /// Why the last check failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The pause that it has because requests failed there, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<Ejection>,
+    /// How often it was ejected since the start.
+    #[serde(default)]
+    pub ejections: u64,
+    /// Attempts that are over, retries included, since the start.
+    #[serde(default)]
+    pub requests: u64,
+    /// Those of them that failed.
+    #[serde(default)]
+    pub failures: u64,
+    /// Requests and tunnels under way there.
+    #[serde(default)]
+    pub in_flight: u64,
+}
+
+/// Why an endpoint gets no requests for a while, whatever its checks say.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Ejection {
+    /// When it is back at the latest.
+    pub until: Timestamp,
+    /// What happened.
+    pub why: String,
 }
 
 /// `GET /v1/services/NAME/explain?user=KEY`, or `visitor=ID`.

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::admin::api::{EndpointStatus, RolloutStatus, ServiceStatus, VariantStatus};
+use crate::admin::api::{Ejection, EndpointStatus, RolloutStatus, ServiceStatus, VariantStatus};
 use crate::clock::Timestamp;
 use crate::control::{Control, Desired};
 use crate::routing::Service;
 use crate::telemetry::{ServiceSlot, VariantCounts, WindowView};
 use crate::traffic::{PerVariant, Variant};
+use crate::upstream::Ejected;
 
 /// The status of one service. `now` and `wall` are the same moment.
 pub fn service(
@@ -44,7 +45,7 @@ pub fn service(
                 share_of_requests: part(lately[variant], lately[variant.other()]),
                 share_of_visitors: part(visitors[variant], visitors[variant.other()]),
             };
-            variant_status(control, service, variant, &seen)
+            variant_status(control, service, variant, &seen, (now, wall))
         }),
         drift: control.drift(name),
     }
@@ -57,7 +58,13 @@ struct Seen<'s> {
     share_of_visitors: Option<f64>,
 }
 
-fn variant_status(control: &Control, service: &Service, variant: Variant, seen: &Seen<'_>) -> VariantStatus {
+fn variant_status(
+    control: &Control,
+    service: &Service,
+    variant: Variant,
+    seen: &Seen<'_>,
+    moment: (Instant, Timestamp),
+) -> VariantStatus {
     let Seen { window, counts, share_of_requests, share_of_visitors } = *seen;
     let (totals, last) = (&counts.totals, &window.long);
     let group = &service.groups[variant];
@@ -81,15 +88,30 @@ fn variant_status(control: &Control, service: &Service, variant: Variant, seen: 
         endpoints: group
             .members()
             .iter()
-            .map(|member| EndpointStatus {
+            .zip(control.endpoint_figures(service, variant))
+            .map(|(member, figures)| EndpointStatus {
                 url: member.endpoint.label().to_string(),
                 health: member.health.as_str().to_owned(),
                 weight: member.endpoint.weight(),
                 error: control
                     .check_error(&service.settings.name, member.endpoint.url())
                     .map(|error| error.to_string()),
+                ejected: figures.ejected.as_ref().map(|ejected| ejection(ejected, moment)),
+                ejections: figures.ejections,
+                requests: figures.seen.attempts,
+                failures: figures.seen.failures,
+                in_flight: figures.seen.in_flight,
             })
             .collect(),
+    }
+}
+
+fn ejection(ejected: &Ejected, (now, wall): (Instant, Timestamp)) -> Ejection {
+    let left = ejected.until.saturating_duration_since(now);
+    let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    Ejection {
+        until: Timestamp::from_millis(wall.as_millis().saturating_add(left_ms)),
+        why: ejected.cause.to_string(),
     }
 }
 
