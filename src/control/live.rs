@@ -357,7 +357,7 @@ impl Live {
         let mut members = Vec::with_capacity(specs.len());
         let now = clock::now();
         // Whoever comes to others that are known already starts slowly, and not who begins together with them.
-        let since = had.iter().any(|member| member.health != Health::Unknown).then_some(now);
+        let newcomer = had.iter().any(|member| member.health != Health::Unknown).then_some(now);
         for spec in specs {
             let endpoint = match had.iter().find(|member| is_same(&member.endpoint, spec, reach)) {
                 Some(member) => member.endpoint.clone(),
@@ -369,8 +369,9 @@ impl Live {
             };
             let key = CheckKey { way: endpoint.way().clone(), settings: health.clone() };
             // Other settings do not make what is known about an address unknown.
-            let known = had.iter().find(|member| *member.endpoint.url() == spec.url);
-            let known = known.map_or(Health::Unknown, |member| member.health);
+            let before = had.iter().find(|member| *member.endpoint.url() == spec.url);
+            let known = before.map_or(Health::Unknown, |member| member.health);
+            let since = before.map_or(newcomer, |member| member.since);
             let checked = self.checks.entry(key).or_insert_with(|| Checked::at(known));
             checked.users.push((at, variant));
             let health = checked.hysteresis.health();

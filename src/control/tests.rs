@@ -1,5 +1,6 @@
 //! Stories of the control plane: real state folders, and disks that are slow or broken on command.
 
+mod endpoints;
 mod rollouts;
 
 use std::collections::BTreeMap;
