@@ -423,6 +423,14 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
     );
     check_with_blue("balance: fair", "balance = fair line 4: is none of least_requests, round_robin");
     check_with_blue("balance: []", "balance line 4: a policy's name or all about it is expected here");
+    check_with_blue(
+        "balance: {slow_start: 2h}",
+        "balance.slow_start = 2h line 4: far longer than is of use; write at most 1h",
+    );
+    check_with_blue(
+        "ejection: {pause_max: 30d}",
+        "ejection.pause_max = 30d line 4: far longer than is of use; write at most 24h",
+    );
     check_with_blue("ejection: never", "ejection = never line 4: write off, or a mapping");
     check_with_blue("ejection: {failures: 0}", "ejection.failures = 0 line 4: must be at least 1");
     check_with_blue(

@@ -1,6 +1,7 @@
 //! From the file to how a variant's endpoints are chosen, checked and ejected.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use schemars::{Schema, json_schema};
 
@@ -19,6 +20,10 @@ use crate::upstream::{
 
 /// More would be hours in which nothing changes, whatever checks say.
 const RUN_MAX: u32 = 1000;
+
+const SLOW_START_MAX: Duration = Duration::from_secs(3600);
+/// An endpoint that is out for a day is out for good: that is for people to decide.
+const PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Scalar for Policy {
     fn read(text: &str) -> Result<Self, String> {
@@ -61,11 +66,31 @@ pub(super) fn balance(findings: &mut Findings, at: &str, file: Option<BalanceFil
             findings.wrong_at(at, None, line, "a policy's name or all about it is expected here");
             default
         }
-        Some(Short::Mapping(file, _)) => BalanceSettings {
-            policy: findings.read_or(at, "policy", file.policy.as_ref(), default.policy),
-            slow_start: findings.read_or(at, "slow_start", file.slow_start.as_ref(), default.slow_start),
-        },
+        Some(Short::Mapping(file, _)) => {
+            let policy = findings.read_or(at, "policy", file.policy.as_ref(), default.policy);
+            let (written, place) = (file.slow_start.as_ref(), below(at, "slow_start"));
+            let slow_start = findings.read_or(at, "slow_start", written, default.slow_start);
+            let slow_start = at_most(findings, &place, written, slow_start, SLOW_START_MAX);
+            BalanceSettings { policy, slow_start }
+        }
     }
+}
+
+fn at_most(
+    findings: &mut Findings,
+    place: &str,
+    written: Option<&Written<Duration>>,
+    time: Duration,
+    most: Duration,
+) -> Duration {
+    if let Some(written) = written.filter(|_| time > most) {
+        findings.wrong(
+            place,
+            written,
+            format!("far longer than is of use; write at most {}", show_duration(most)),
+        );
+    }
+    time.min(most)
 }
 
 /// A variant, as far as its checks depend on it.
@@ -220,8 +245,10 @@ pub(super) fn ejection(
         Some(Short::Mapping(file, _)) => file,
     };
     let pause = some_time(findings, at, "pause", file.pause.as_ref(), default.pause);
+    let pause = at_most(findings, &below(at, "pause"), file.pause.as_ref(), pause, PAUSE_MAX);
     let usual_max = default.pause_max.max(pause);
     let pause_max = some_time(findings, at, "pause_max", file.pause_max.as_ref(), usual_max);
+    let pause_max = at_most(findings, &below(at, "pause_max"), file.pause_max.as_ref(), pause_max, PAUSE_MAX);
     if let Some(written) = file.pause_max.as_ref().filter(|_| pause_max < pause) {
         let why =
             format!("the first pause is {} already; make pause_max at least that", show_duration(pause));

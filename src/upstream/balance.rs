@@ -235,6 +235,30 @@ mod tests {
         assert_eq!([first(0), first(1), first(5), first(usize::MAX)], [0, 1, 2, 0]);
     }
 
+    /// How many of 10,000 requests, one each moment, the first of four endpoints gets that takes ten times as long.
+    fn to_the_slow_one(mut choose: impl FnMut(&[Load]) -> usize) -> usize {
+        let mut ends: Vec<Vec<usize>> = vec![Vec::new(); 4];
+        let mut slow = 0;
+        for now in 0..10_000 {
+            ends.iter_mut().for_each(|ends| ends.retain(|end| *end > now));
+            let loads: Vec<_> = ends.iter().map(|open| load(1, open.len().try_into().unwrap())).collect();
+            let index = choose(&loads);
+            ends[index].push(now + if index == 0 { 200 } else { 20 });
+            slow += usize::from(index == 0);
+        }
+        slow
+    }
+
+    #[test]
+    fn a_slow_endpoint_gets_far_less_by_least_requests_than_in_turn() {
+        let (mut random, credits) = (fastrand::Rng::with_seed(7), credits(4));
+        let least = to_the_slow_one(|loads| pick(4, |index| Some(loads[index]), &mut random).unwrap());
+        let turn =
+            |loads: &[Load]| next_in_turn(4, |index| Some(loads[index]), |index| &credits[index], 0).unwrap();
+        assert_eq!(to_the_slow_one(turn), 2_500);
+        assert!((200..600).contains(&least), "{least}; with as many under way everywhere it is one in 31");
+    }
+
     proptest! {
         #[test]
         fn only_what_may_be_chosen_is_chosen(
