@@ -102,7 +102,7 @@ async fn a_reload_without_ejection_takes_everybody_back() {
     assert_eq!(back.reason.as_deref(), Some("ejection is off"));
     let before = ill.requests();
     gate.get_many("/", 200).await.assert_none_failed();
-    assert!(ill.requests() > before + 50);
+    assert!(ill.requests() > before, "it takes part again");
 }
 
 /// A gate whose green is dead, at 30 %.
