@@ -170,8 +170,11 @@ async fn a_dead_candidate_is_rolled_back_when_its_time_is_over() {
     load.end().await.assert_none_failed();
     let lock = gate.service("shop").await.lock.expect("a lock");
     assert_eq!(lock.cause.to_string(), "dead-candidate");
-    let rollback = gate.events(100).await.into_iter().find(|event| event.what == "rollout-rollback");
-    let why = rollback.and_then(|event| event.reason).unwrap_or_default();
+    let why = until("the rollback is told", async || {
+        let told = gate.events(100).await.into_iter().find(|event| event.what == "rollout-rollback");
+        told.map(|event| event.reason.unwrap_or_default())
+    })
+    .await;
     assert!(why.contains("no usable endpoint"), "{why}");
     told(&gate, "outage", "green has no share any more").await;
 }
