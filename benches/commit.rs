@@ -22,7 +22,7 @@ use tidegate::routing::{Limits, Recognition, Route, ServiceSettings, Tell, Timeo
 use tidegate::store::{AuditLimits, Origin, Recovered, StateFolder};
 use tidegate::telemetry::Tallies;
 use tidegate::traffic::{By, Otherwise, PerVariant, Variant, Weight};
-use tidegate::upstream::{EndpointSpec, HealthSettings};
+use tidegate::upstream::{BalanceSettings, EndpointSpec};
 use tokio::runtime::{Builder, Runtime};
 
 const SERVICES: [usize; 3] = [1, 100, 10_000];
@@ -161,7 +161,9 @@ fn config(at: usize) -> ServiceConfig {
     let settings = ServiceSettings {
         name: name.as_str().into(),
         routes: vec![route],
-        health: HealthSettings::default(),
+        health: PerVariant::default(),
+        balance: BalanceSettings::default(),
+        ejection: None,
         when_unhealthy: PerVariant { blue: WhenUnhealthy::Fail, green: WhenUnhealthy::Spill },
         tester: None,
         tell: Tell::default(),

@@ -28,6 +28,8 @@ fn service(slot: u32, by: By, weight: &str) -> Service {
             name: format!("shop-{slot}").into(),
             routes: vec![Route { host, path: PathPrefix::root() }],
             health: Default::default(),
+            balance: Default::default(),
+            ejection: None,
             when_unhealthy: Default::default(),
             tester: None,
             tell: Default::default(),

@@ -134,7 +134,12 @@ fn describe(slot: u32) -> ServiceFacts {
         version: "2.0.1".into(),
         role,
         weight: Weight::from_percent(percent).unwrap_or_default(),
-        endpoints: vec![EndpointFacts { address: "10.0.0.11:3000".into(), healthy: true }],
+        endpoints: vec![EndpointFacts {
+            address: "10.0.0.11:3000".into(),
+            healthy: true,
+            requests: 1_000_000,
+            ..EndpointFacts::default()
+        }],
     };
     ServiceFacts {
         name: format!("service-{slot}"),

@@ -107,6 +107,57 @@ services:
 }
 
 #[test]
+fn what_a_variant_says_of_its_checks_wins_over_the_service() {
+    use tidegate::upstream::{Expected, MaxEjected, Policy, Probe};
+    let one = |lines: &str| parse(&shop(lines)).unwrap().control.services.remove(0).settings;
+    let of = |path: &str, expect| Probe::Get { path: path.into(), expect };
+    let settings = one("blue: http://a:1
+green: {endpoints: http://b:1, health: {expect: [204, 3xx], interval: 5s}}
+health: {path: /up, expect: 200, timeout: 500ms}
+balance: {slow_start: 30s}");
+    let (blue, green) = (&settings.health.blue, &settings.health.green);
+    assert_eq!(blue.probe, of("/up", Expected::new(vec![200..=200])));
+    assert_eq!(green.probe, of("/up", Expected::new(vec![204..=204, 300..=399])));
+    assert_eq!((blue.interval, green.interval), (Duration::from_secs(2), Duration::from_secs(5)));
+    assert_eq!(green.timeout, Duration::from_millis(500));
+    assert_eq!(
+        (settings.balance.policy, settings.balance.slow_start),
+        (Policy::LeastRequests, Duration::from_secs(30))
+    );
+    assert_eq!(settings.ejection, Some(tidegate::upstream::EjectionSettings::default()));
+
+    let settings = one("blue: {endpoints: http://a:1, health: {path: /b}}
+green: {endpoints: http://b:1, protocol: h2, health: {grpc: shop.v1.Cart}}
+health: {path: /up, expect: 204}
+balance: round_robin
+ejection: {max_ejected: all, success_rate: off}");
+    assert_eq!(settings.health.blue.probe, of("/b", Expected::new(vec![204..=204])));
+    assert_eq!(settings.health.green.probe, Probe::Grpc { service: "shop.v1.Cart".into() });
+    assert_eq!(settings.balance.policy, Policy::RoundRobin);
+    let ejection = settings.ejection.clone().unwrap();
+    assert_eq!((ejection.max_ejected, ejection.success_rate), (MaxEjected::All, None));
+    assert_eq!(one("blue: http://a:1\nejection: off").ejection, None);
+}
+
+#[test]
+fn settings_that_never_do_anything_are_warned_about() {
+    let warnings = |line: &str| {
+        let warnings =
+            parse(&shop(&format!("blue: [http://a:1, http://b:1, http://c:1]\n{line}"))).unwrap().warnings;
+        warnings.iter().map(|warning| warning.why.clone()).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(
+        warnings("ejection: {max_ejected: 30%}"),
+        "less than one of 3 endpoints: none is ever ejected"
+    );
+    assert_eq!(warnings("ejection: {max_ejected: 34%}"), "");
+    assert_eq!(
+        warnings("ejection: {success_rate: {deviations: 2, endpoints: 5}}"),
+        "one of 5 endpoints is never 2.0 deviations off or more; write less, or raise endpoints"
+    );
+}
+
+#[test]
 fn all_problems_are_told_at_once_in_columns() {
     let text = "services:
   shop:
@@ -358,6 +409,70 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
     check_with_blue(
         "health: {path: up}",
         "health.path = up line 4: a path begins with a slash; did you mean /up?",
+    );
+    check_with_blue(
+        "health: {expect: 200-299}",
+        "health.expect line 4: no answer is asked for that could have a status; add a path, such as /up",
+    );
+    check_with_blue(
+        "health: {path: /up, expect: [204, 1xx]}",
+        "health.expect = 1xx line 4: can never pass: an answer ends with a status from 200 on",
+    );
+    check_with_blue(
+        "health: {path: /up, expect: []}",
+        "health.expect = [] line 4: can never pass: no status is left; write 200-399",
+    );
+    check_with_blue(
+        "health: {path: /up, expect: ok}",
+        "health.expect = ok line 4: \"ok\" is no status; write 200-299, 2xx or 201",
+    );
+    check_with_blue("health: {down: 1001}", "health.down = 1001 line 4: must be 1 to 1000; 3 is usual");
+    check(
+        "blue: {endpoints: http://a:1, protocol: h2}\nhealth: {path: /up, grpc: a.B}\ngreen: {protocol: h2}",
+        "health.grpc = a.B line 4: a check asks by gRPC or for a path, not both; leave one out",
+    );
+    check(
+        "blue: {endpoints: http://a:1, protocol: h2}\nhealth: {grpc: ''}",
+        "health.grpc = line 4: can never pass: green speaks HTTP/1.1, gRPC takes HTTP/2; add protocol: h2 there",
+    );
+    check_with_blue(
+        "green: {endpoints: http://g:1, health: {grpc: a.B}}",
+        "green.health.grpc = a.B line 4: can never pass: green speaks HTTP/1.1, gRPC takes HTTP/2; add protocol: \
+         h2 there",
+    );
+    check_with_blue(
+        "green: {endpoints: http://g:1, health: {timeout: 3s}}",
+        "green.health.timeout = 3s line 4: a check may take 3s, but the next begins after 2s; make timeout at \
+         most interval",
+    );
+    check_with_blue("balance: fair", "balance = fair line 4: is none of least_requests, round_robin");
+    check_with_blue("balance: []", "balance line 4: a policy's name or all about it is expected here");
+    check_with_blue(
+        "balance: {slow_start: 2h}",
+        "balance.slow_start = 2h line 4: far longer than is of use; write at most 1h",
+    );
+    check_with_blue(
+        "ejection: {pause_max: 30d}",
+        "ejection.pause_max = 30d line 4: far longer than is of use; write at most 24h",
+    );
+    check_with_blue("ejection: never", "ejection = never line 4: write off, or a mapping");
+    check_with_blue("ejection: {failures: 0}", "ejection.failures = 0 line 4: must be at least 1");
+    check_with_blue(
+        "ejection: {max_ejected: 100%}",
+        "ejection.max_ejected = 100% line 4: would let ejections take out the whole variant; write less, or all \
+         if that is meant",
+    );
+    check_with_blue(
+        "ejection: {max_ejected: 0%}",
+        "ejection.max_ejected = 0% line 4: nothing could be ejected; write ejection: off if that is meant",
+    );
+    check_with_blue(
+        "ejection: {pause: 1m, pause_max: 30s}",
+        "ejection.pause_max = 30s line 4: the first pause is 1m already; make pause_max at least that",
+    );
+    check_with_blue(
+        "ejection: {success_rate: {endpoints: 2}}",
+        "ejection.success_rate.endpoints = 2 line 4: of two nobody can tell who stands out; write at least 3",
     );
     check_with_blue(
         "tell: {client: [visitor]}",

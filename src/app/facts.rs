@@ -19,12 +19,16 @@ pub fn facts(control: &Control, access_log_dropped: u64, certificates: Vec<Certi
         predecessor_tunnels: predecessors.iter().map(|old| old.holds.tunnels).sum(),
         predecessor_requests: predecessors.iter().map(|old| old.holds.requests).sum(),
         access_log_dropped,
-        services: table.services().iter().map(|service| describe(service, rollout(service))).collect(),
+        services: table
+            .services()
+            .iter()
+            .map(|service| describe(control, service, rollout(service)))
+            .collect(),
         certificates,
     }
 }
 
-fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts {
+fn describe(control: &Control, service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts {
     let split = &service.split;
     ServiceFacts {
         name: service.settings.name.to_string(),
@@ -40,11 +44,15 @@ fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts 
                 endpoints: group
                     .members()
                     .iter()
-                    .map(|member| EndpointFacts {
+                    .zip(control.endpoint_figures(service, variant))
+                    .map(|(member, figures)| EndpointFacts {
                         address: member.endpoint.label().to_string(),
-                        // One that drains is not unwell.
-                        healthy: member.is_usable()
-                            || (member.standing == Standing::Draining && member.health.is_usable()),
+                        healthy: member.health.is_usable(),
+                        ejected: member.standing == Standing::Ejected,
+                        ejections: figures.ejections,
+                        requests: figures.seen.attempts,
+                        failures: figures.seen.failures,
+                        in_flight: figures.seen.in_flight,
                     })
                     .collect(),
             }

@@ -168,6 +168,13 @@ pub(super) fn checks_and_ticks(
                     control.tick_rollouts(clock::now(), clock::wall());
                     tokio::time::sleep(ALARM_GAP).await;
                 }
+                () = control.endpoints_alarmed() => {
+                    let began = clock::now();
+                    control.look_at_endpoints(began);
+                    // With thousands of groups a look takes a while: endpoints that only fail get a part of this thread.
+                    let took = clock::now().saturating_duration_since(began);
+                    tokio::time::sleep(ALARM_GAP.max(took * 4)).await;
+                }
             }
         }
     };

@@ -7,7 +7,7 @@ use super::figures::{self, NOTHING};
 use super::paint::{Line, Span, Style};
 use super::rollout::show;
 use super::watch::Form;
-use crate::admin::api::{EndpointStatus, Predecessor, ServiceStatus, Status, VariantStatus};
+use crate::admin::api::{Ejection, EndpointStatus, Predecessor, ServiceStatus, Status, VariantStatus};
 use crate::traffic::{By, Lock, PerVariant, Role, Variant};
 
 /// More services than this are listed with one line each.
@@ -223,16 +223,18 @@ fn failures(variant: &VariantStatus) -> Span {
 fn endpoint(endpoint: &EndpointStatus) -> Span {
     let url = endpoint.url.strip_prefix("http://").unwrap_or(&endpoint.url);
     let (style, mark) = match endpoint.health.as_str() {
-        "healthy" => (Style::Plain, "●"),
         "unhealthy" => (Style::Trouble, "✗"),
+        _ if endpoint.ejected.is_some() => (Style::Trouble, "◌"),
+        "healthy" => (Style::Plain, "●"),
         _ => (Style::Dim, "○"),
     };
     let weight = if endpoint.weight == 1 { String::new() } else { format!(" ×{}", endpoint.weight) };
-    let (style, rest) = match endpoint.standing.as_str() {
-        "draining" | "leaving" => {
-            (Style::Dim, format!(" {}, {} under way", endpoint.standing, endpoint.in_flight))
+    let (style, rest) = match (endpoint.standing.as_str(), endpoint.in_flight) {
+        (standing @ ("draining" | "leaving"), count) => {
+            (Style::Dim, format!(" {standing}, {} under way", figures::count(count)))
         }
-        _ => (style, String::new()),
+        (_, 0) => (style, String::new()),
+        (_, count) => (style, format!(", {} in flight", figures::count(count))),
     };
     Span::new(style, &format!("{mark} {url}{weight}{rest}"))
 }
@@ -240,7 +242,14 @@ fn endpoint(endpoint: &EndpointStatus) -> Span {
 fn endpoint_troubles(service: &ServiceStatus, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     for (place, variant) in service.variants.iter() {
-        for EndpointStatus { url, health, error, .. } in &variant.endpoints {
+        for EndpointStatus { url, health, error, ejected, ejections, .. } in &variant.endpoints {
+            if let Some(Ejection { until, why }) = ejected {
+                let until = seconds(&until.to_string());
+                let times =
+                    if *ejections > 1 { format!(" ({ejections} times by now)") } else { String::new() };
+                let story = format!("{place} {url}: {why}; until {until}{times}");
+                lines.extend(note(Style::Trouble, "ejected", &story, width));
+            }
             if let Some(error) = error.as_ref().filter(|_| health != "healthy") {
                 lines.extend(note(Style::Trouble, health, &format!("{place} {url}: {error}"), width));
             }
@@ -331,6 +340,10 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
         if down > 0 {
             remarks
                 .push((Style::Trouble, format!("{place}: {down} of {} unhealthy", variant.endpoints.len())));
+        }
+        let out = variant.endpoints.iter().filter(|endpoint| endpoint.ejected.is_some()).count();
+        if out > 0 {
+            remarks.push((Style::Trouble, format!("{place}: {out} of {} ejected", variant.endpoints.len())));
         }
     }
     if !service.drift.is_empty() {

@@ -8,18 +8,19 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::endpoints::GrpcService;
 use super::outside::{AlertsFile, ChannelFile, HookFile, SourceFile};
-use super::plan::{GatesFile, Name, PlanFile, SloFile};
+use super::plan::{GatesFile, Name, PlanFile, Ratio, SloFile, Statuses};
 use super::scalar::{
     Bytes, CheckPath, ClientAuthMode, Count, Fact, ListenAddress, LogMode, LongTime, RedirectPort,
-    SecretSource, TelemetryAddress,
+    SecretSource, Switch, TelemetryAddress,
 };
 use super::written::{List, Named, Never, Short, Written};
 use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::GuardMode;
 use crate::routing::{HostPattern, PathPrefix, UpgradeToken, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
-use crate::upstream::{EndpointUrl, Protocol};
+use crate::upstream::{EndpointUrl, MaxEjected, Policy, Protocol};
 
 /// Tidegate's configuration.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -222,8 +223,13 @@ pub(super) struct ServiceFile {
     pub(super) blue: Option<VariantFile>,
     /// Green: an endpoint, a list of them, or all about it.
     pub(super) green: Option<VariantFile>,
-    /// How endpoints are checked.
+    /// How endpoints are checked; blue and green may say something else.
     pub(super) health: Option<HealthFile>,
+    /// How requests are spread over the endpoints of a variant: least_requests, round_robin, or all about it. Default
+    /// least_requests.
+    pub(super) balance: Option<BalanceFile>,
+    /// When endpoints get a pause for requests that fail there, or off. Gates see those failures all the same. Default on.
+    pub(super) ejection: Option<Short<Switch, Never, EjectionFile>>,
     /// How visitors are split between the variants.
     pub(super) split: Option<SplitFile>,
     /// How testers choose their variant. Default: they cannot.
@@ -272,6 +278,8 @@ pub(super) struct VariantLong {
     /// What its requests get while none of its endpoints is healthy: spill (stable answers) or fail (503).
     /// Default spill for the candidate; stable never spills.
     pub(super) when_unhealthy: Option<Written<WhenUnhealthy>>,
+    /// How its endpoints are checked; what stands here wins over the service's health. Default: as the service says.
+    pub(super) health: Option<HealthFile>,
 }
 
 /// TLS toward endpoints.
@@ -303,11 +311,16 @@ pub(super) struct EndpointLong {
 }
 
 /// How endpoints are checked.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HealthFile {
-    /// What is asked for with GET and must answer 200 to 399. Default: a connection must be accepted.
+    /// What is asked for with GET. Default: a connection must be accepted.
     pub(super) path: Option<Written<CheckPath>>,
+    /// The statuses that pass, one or a list: 200-399, 2xx, 204. Default 200-399.
+    pub(super) expect: Option<List<Statuses>>,
+    /// Asks by gRPC (grpc.health.v1.Health/Check) instead, for this service; "" for the server as a whole. It takes
+    /// protocol: h2. Default: not by gRPC.
+    pub(super) grpc: Option<Written<GrpcService>>,
     /// From one check to the next. Default 2s.
     pub(super) interval: Option<Written<Duration>>,
     /// How long an answer may take, at most the interval. Default 1s.
@@ -316,6 +329,50 @@ pub(super) struct HealthFile {
     pub(super) up: Option<Written<Count>>,
     /// Failures in a row that make a healthy endpoint unhealthy. Default 3.
     pub(super) down: Option<Written<Count>>,
+}
+
+pub(super) type BalanceFile = Short<Policy, Never, BalanceLong>;
+
+/// How requests are spread over the endpoints of a variant.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BalanceLong {
+    /// least_requests (the less busy of two random ones) or round_robin. Default least_requests.
+    pub(super) policy: Option<Written<Policy>>,
+    /// How long an endpoint that has come back takes until it gets its full share. Default 0s: at once.
+    pub(super) slow_start: Option<Written<Duration>>,
+}
+
+/// When endpoints get a pause for requests that fail there.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EjectionFile {
+    /// Failures in a row on one thread: 5xx, no connection, a broken one, a missed deadline. Default 5.
+    pub(super) failures: Option<Written<Count>>,
+    /// Endpoints that fail far more often than their peers, or off. Default on.
+    pub(super) success_rate: Option<Short<Switch, Never, SuccessRateFile>>,
+    /// The first pause, and how much longer each further one is. So long without an ejection takes one off the count.
+    /// Default 30s.
+    pub(super) pause: Option<Written<Duration>>,
+    /// The longest pause. Default 5m.
+    pub(super) pause_max: Option<Written<Duration>>,
+    /// How much of a variant may be out at once, unhealthy endpoints included, rounded down to whole ones: the only endpoint
+    /// is never ejected. all: every one. Default 50%.
+    pub(super) max_ejected: Option<Written<MaxEjected>>,
+}
+
+/// Endpoints that fail far more often than their peers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SuccessRateFile {
+    /// How many standard deviations below the mean stand out. Default 1.9.
+    pub(super) deviations: Option<Written<Ratio>>,
+    /// Over how long. Default 10s.
+    pub(super) interval: Option<Written<Duration>>,
+    /// Requests that an endpoint needs in that time to be compared. Default 100.
+    pub(super) requests: Option<Written<Count>>,
+    /// Endpoints with so many requests that it takes to compare. Default 5.
+    pub(super) endpoints: Option<Written<Count>>,
 }
 
 /// How visitors are split between the variants.

@@ -13,6 +13,7 @@
 //! Plans of rollouts are read the same way, from the file or from one of their own ([`Planner`]).
 
 mod endpoint_tls;
+mod endpoints;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;

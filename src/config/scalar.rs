@@ -322,6 +322,24 @@ impl Scalar for CheckPath {
     }
 }
 
+/// `on` or `off`, which YAML may take for a truth value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Switch(pub(super) bool);
+
+impl Scalar for Switch {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "true" | "on" => Ok(Self(true)),
+            "false" | "off" => Ok(Self(false)),
+            _ => Err("write off, or a mapping".to_owned()),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": ["on", "off", true, false] })
+    }
+}
+
 /// Where a secret is kept. Never the secret itself: a configuration is copied, shown and committed.
 #[derive(Clone, Debug)]
 pub(super) enum SecretSource {

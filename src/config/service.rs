@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::endpoint_tls::reach;
+use super::endpoints::{Checked, balance, ejection, health};
 use super::file::{
     EndpointFile, HealthFile, LimitsFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile,
     TimeoutsFile, VariantFile, VariantLong,
@@ -26,7 +27,7 @@ use crate::routing::{
     Timeouts, UpgradeToken, UserKey, WhenUnhealthy,
 };
 use crate::traffic::{By, Otherwise, PerVariant, Role, Variant, Weight};
-use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings, Protocol, Reach};
+use crate::upstream::{EndpointSpec, EndpointUrl, Protocol, Reach};
 
 const NAME_CHARS_MAX: usize = 63;
 const ENDPOINT_WEIGHT_MAX: u32 = 1000;
@@ -75,10 +76,18 @@ pub(super) fn build(
                 format!("{candidate} has no endpoint that {weight} could go to; add one or start at 0%")
             })
         });
+    let listed = PerVariant::from_fn(|variant| variants[variant].endpoints.len());
+    let checked = PerVariant::from_fn(|variant| {
+        let settings = &mut variants[variant];
+        Checked { protocol: settings.reach.protocol, health: settings.health.take() }
+    });
+    let health = health(findings, &at, file.health, checked);
     let settings = ServiceSettings {
         name: name.text.as_str().into(),
         routes,
-        health: health(findings, &below(&at, "health"), &file.health.unwrap_or_default()),
+        health,
+        balance: balance(findings, &below(&at, "balance"), file.balance),
+        ejection: ejection(findings, &below(&at, "ejection"), file.ejection, listed),
         when_unhealthy: PerVariant::from_fn(|variant| variants[variant].when_unhealthy),
         tester: file
             .tester
@@ -197,6 +206,7 @@ struct VariantSettings {
     reach: Reach,
     version: Option<Arc<str>>,
     when_unhealthy: WhenUnhealthy,
+    health: Option<HealthFile>,
     /// Something about its endpoints is noted already; what follows from that is not.
     has_problem: bool,
 }
@@ -261,7 +271,8 @@ fn variant_settings(
         }
     }
     let version = long.version.as_ref().and_then(|version| findings.read(&below(&at, "version"), version));
-    VariantSettings { endpoints, reach, version: version.map(Into::into), when_unhealthy, has_problem }
+    let version = version.map(Into::into);
+    VariantSettings { endpoints, reach, version, when_unhealthy, health: long.health, has_problem }
 }
 
 fn endpoints(findings: &mut Findings, place: &str, listed: Vec<EndpointFile>) -> Vec<(EndpointSpec, u64)> {
@@ -349,30 +360,6 @@ fn split_settings(
         salt: findings.read_or(at, "salt", file.salt.as_ref(), name.text.clone()).into(),
     };
     (recognition, initial_weight)
-}
-
-fn health(findings: &mut Findings, at: &str, file: &HealthFile) -> HealthSettings {
-    let default = HealthSettings::default();
-    let path = file.path.as_ref().and_then(|path| findings.read(&below(at, "path"), path));
-    let interval = some_time(findings, at, "interval", file.interval.as_ref(), default.interval);
-    let timeout = some_time(findings, at, "timeout", file.timeout.as_ref(), default.timeout);
-    let blamed = file.timeout.as_ref().map(|written| ("timeout", written));
-    if let Some((key, written)) = blamed.or(file.interval.as_ref().map(|written| ("interval", written)))
-        && timeout > interval
-    {
-        let (timeout, interval) = (show_duration(timeout), show_duration(interval));
-        let why = format!(
-            "a check may take {timeout}, but the next begins after {interval}; make timeout at most interval"
-        );
-        findings.wrong(&below(at, key), written, why);
-    }
-    HealthSettings {
-        path: path.map(|path| path.0),
-        interval,
-        timeout,
-        up: findings.read_or(at, "up", file.up.as_ref(), Count(default.up)).0,
-        down: findings.read_or(at, "down", file.down.as_ref(), Count(default.down)).0,
-    }
 }
 
 fn tester_override(

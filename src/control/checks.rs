@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Empty;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,12 +16,16 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::commit::Control;
+use super::grpc_health as grpc;
 use super::live::CheckKey;
 use crate::telemetry::names;
-use crate::upstream::{Name, Protocol, Resolver, Stream, open};
+use crate::upstream::{EndpointUrl, Name, Probe, Protocol, Resolver, Stream, open};
 
 /// The longest part of an answer that is looked at for its status line.
 const ANSWER_BYTES_MAX: usize = 1024;
+
+const USER_AGENT_FIELD: &str = "user-agent";
+const USER_AGENT: &str = "tidegate-health";
 
 /// How many checks run at once: each takes a descriptor of those that are kept for more than checks.
 const AT_ONCE_MAX: usize = 128;
@@ -121,14 +126,24 @@ async fn check(key: &CheckKey) -> Option<Result<(), String>> {
     asked.await.unwrap_or_else(|_| Some(Err(format!("no answer within {}", millis(timeout)))))
 }
 
-async fn ask(mut stream: Stream, key: &CheckKey) -> Result<(), String> {
-    let Some(path) = &key.settings.path else { return Ok(()) };
-    let host = key.way.url().authority();
-    if key.way.protocol() == Protocol::Http2 {
-        return ask_by_http2(stream, &host, path).await;
+async fn ask(stream: Stream, key: &CheckKey) -> Result<(), String> {
+    let url = key.way.url();
+    match &key.settings.probe {
+        Probe::Connect => Ok(()),
+        Probe::Get { path, expect } => {
+            let status = match key.way.protocol() {
+                Protocol::Http1 => ask_by_http1(stream, &url.authority(), path).await?,
+                Protocol::Http2 => ask_by_http2(stream, url, path).await?,
+            };
+            if expect.has(status) { Ok(()) } else { Err(format!("GET {path} answered {status}")) }
+        }
+        Probe::Grpc { service } => ask_by_grpc(stream, url, service, key.settings.timeout).await,
     }
+}
+
+async fn ask_by_http1(mut stream: Stream, host: &str, path: &str) -> Result<u16, String> {
     let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-health\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {USER_AGENT}\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.map_err(|error| format!("send: {error}"))?;
     // By TLS, what was written may wait for more.
@@ -141,34 +156,69 @@ async fn ask(mut stream: Stream, key: &CheckKey) -> Result<(), String> {
             break;
         }
     }
-    match status(&answer) {
-        Some(status) => judge(path, status),
-        None => Err(format!("GET {path}: the answer is not HTTP/1")),
-    }
+    status(&answer).ok_or_else(|| format!("GET {path}: the answer is not HTTP/1"))
 }
 
-async fn ask_by_http2(stream: Stream, host: &str, path: &str) -> Result<(), String> {
-    let failed = |error: hyper::Error| format!("GET {path}: {error}");
+async fn ask_by_http2(stream: Stream, url: &EndpointUrl, path: &str) -> Result<u16, String> {
+    let request = Request::get(uri(url, path)).header(USER_AGENT_FIELD, USER_AGENT).body(Full::default());
+    let request = request.map_err(|error| format!("GET {path}: {error}"))?;
+    let answered = exchange(stream, request, |answer| async move { Ok(answer.status().as_u16()) });
+    answered.await.map_err(|error| format!("GET {path}: {error}"))
+}
+
+/// The gRPC Health Checking Protocol: `grpc.health.v1.Health/Check`.
+async fn ask_by_grpc(
+    stream: Stream,
+    url: &EndpointUrl,
+    service: &str,
+    timeout: Duration,
+) -> Result<(), String> {
+    let failed = |why: String| match service {
+        "" => format!("gRPC health: {why}"),
+        _ => format!("gRPC health of {service}: {why}"),
+    };
+    let request = Request::post(uri(url, grpc::PATH))
+        .header(USER_AGENT_FIELD, USER_AGENT)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", format!("{}m", timeout.as_millis().clamp(1, 99_999_999)))
+        .body(Full::new(grpc::question(service).into()))
+        .map_err(|error| failed(error.to_string()))?;
+    let answered = exchange(stream, request, |answer| async move {
+        let (head, body) = answer.into_parts();
+        if head.status != StatusCode::OK {
+            return Err(format!("answered {}", head.status.as_u16()));
+        }
+        let read = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let read = read.map_err(|error| format!("read: {error}"))?;
+        let trailers = read.trailers().cloned();
+        // An answer that has nothing to say but how it ended says that in its head.
+        let status = trailers.as_ref().and_then(grpc::status).or_else(|| grpc::status(&head.headers));
+        grpc::judge(status, &read.to_bytes())
+    });
+    answered.await.map_err(failed)
+}
+
+fn uri(url: &EndpointUrl, path: &str) -> String {
+    let scheme = if url.is_tls() { "https" } else { "http" };
+    format!("{scheme}://{}{path}", url.authority())
+}
+
+/// Sends one request by HTTP/2 and hands its answer to `read`. Nothing of it outlives the check.
+async fn exchange<T, F: Future<Output = Result<T, String>>>(
+    stream: Stream,
+    request: Request<Full<Bytes>>,
+    read: impl FnOnce(Response<Incoming>) -> F,
+) -> Result<T, String> {
+    let failed = |error: hyper::Error| error.to_string();
     let (mut requests, driver) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
-    let request = Request::get(format!("http://{host}{path}"))
-        .header("user-agent", "tidegate-health")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| format!("GET {path}: {error}"))?;
-    let asking = requests.send_request(request);
-    // Neither outlives the check.
-    let answer = tokio::select! {
+    let asking = async { read(requests.send_request(request).await.map_err(failed)?).await };
+    tokio::select! {
         biased;
-        answer = asking => answer.map_err(failed)?,
-        ended = driver => {
-            return Err(ended.err().map_or_else(|| format!("GET {path}: no answer"), failed));
-        }
-    };
-    judge(path, answer.status().as_u16())
-}
-
-fn judge(path: &str, status: u16) -> Result<(), String> {
-    if (200..400).contains(&status) { Ok(()) } else { Err(format!("GET {path} answered {status}")) }
+        answer = asking => answer,
+        ended = driver => Err(ended.err().map_or_else(|| "no answer".to_owned(), failed)),
+    }
 }
 
 /// The status of an HTTP/1 status line (RFC 9112 §4).
@@ -185,45 +235,102 @@ fn millis(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{HealthSettings, Names, Reach, Way};
+    use crate::upstream::{Expected, HealthSettings, Names, Reach, Way};
+
+    type Respond = h2::server::SendResponse<Bytes>;
+
+    /// Checks an endpoint of HTTP/2 that answers so; `None`: it speaks HTTP/1.1.
+    #[track_caller]
+    fn check_endpoint(probe: Probe, answers: Option<fn(&http::Request<h2::RecvStream>, Respond)>) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+            let endpoint = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let Some(answer) = answers else {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    return std::future::pending().await;
+                };
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    answer(&request, respond);
+                }
+                std::future::pending().await
+            };
+            let reach = Reach { protocol: Protocol::Http2, ..Reach::default() };
+            let timeout = Duration::from_secs(20);
+            let settings = HealthSettings { probe, timeout, ..HealthSettings::default() };
+            let key = CheckKey { way: Way::new(url, &reach, &Names::default()), settings };
+            let checked = tokio::select! {
+                checked = check(&key) => checked.unwrap(),
+                () = endpoint => unreachable!(),
+            };
+            checked.err().unwrap_or_else(|| "passed".to_owned())
+        })
+    }
+
+    fn end(
+        respond: &mut Respond,
+        status: u16,
+        fields: &[(&str, &str)],
+        is_end: bool,
+    ) -> h2::SendStream<Bytes> {
+        let mut answer = http::Response::builder().status(status);
+        for (name, value) in fields {
+            answer = answer.header(*name, *value);
+        }
+        respond.send_response(answer.body(()).unwrap(), is_end).unwrap()
+    }
 
     #[test]
     fn an_endpoint_of_http2_is_asked_by_http2() {
-        #[track_caller]
-        fn check_endpoint(answers: Option<u16>, is_well: bool) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-                let endpoint = async {
-                    let (mut stream, _) = listener.accept().await.unwrap();
-                    let Some(status) = answers else {
-                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-                        return std::future::pending().await;
-                    };
-                    let mut connection = h2::server::handshake(stream).await.unwrap();
-                    while let Some(Ok((request, mut respond))) = connection.accept().await {
-                        assert_eq!(request.uri().path(), "/healthz");
-                        let answer = http::Response::builder().status(status).body(()).unwrap();
-                        respond.send_response(answer, true).unwrap();
-                    }
-                    std::future::pending().await
-                };
-                let reach = Reach { protocol: Protocol::Http2, ..Reach::default() };
-                let timeout = Duration::from_secs(20);
-                let settings =
-                    HealthSettings { path: Some("/healthz".into()), timeout, ..HealthSettings::default() };
-                let key = CheckKey { way: Way::new(url, &reach, &Names::default()), settings };
-                let checked = tokio::select! {
-                    checked = check(&key) => checked.unwrap(),
-                    () = endpoint => unreachable!(),
-                };
-                assert_eq!(checked.is_ok(), is_well, "{checked:?}");
-            });
+        let get = |from, to| Probe::Get { path: "/healthz".into(), expect: Expected::new(vec![from..=to]) };
+        fn answer(request: &http::Request<h2::RecvStream>, mut respond: Respond) {
+            assert_eq!((request.uri().path(), request.uri().scheme_str()), ("/healthz", Some("http")));
+            end(&mut respond, 204, &[], true);
         }
-        check_endpoint(Some(204), true);
-        check_endpoint(Some(503), false);
-        check_endpoint(None, false);
+        assert_eq!(check_endpoint(get(200, 399), Some(answer)), "passed");
+        assert_eq!(check_endpoint(get(200, 200), Some(answer)), "GET /healthz answered 204");
+        assert_ne!(check_endpoint(get(200, 399), None), "passed");
+    }
+
+    #[test]
+    fn an_endpoint_of_grpc_is_asked_whether_it_serves() {
+        #[track_caller]
+        fn check(answer: fn(&http::Request<h2::RecvStream>, Respond), expected: &str) {
+            let probe = Probe::Grpc { service: "shop.v1.Cart".into() };
+            assert_eq!(check_endpoint(probe, Some(answer)), expected);
+        }
+        fn says(mut respond: Respond, message: &'static [u8], status: &str) {
+            let mut stream = end(&mut respond, 200, &[("content-type", "application/grpc")], false);
+            stream.send_data(Bytes::from_static(message), false).unwrap();
+            let status = http::HeaderValue::from_str(status).unwrap();
+            stream
+                .send_trailers([(http::HeaderName::from_static("grpc-status"), status)].into_iter().collect())
+                .unwrap();
+        }
+        check(
+            |request, respond| {
+                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                assert_eq!(request.headers()["content-type"], "application/grpc");
+                assert_eq!(request.headers()["te"], "trailers");
+                says(respond, &[0, 0, 0, 0, 2, 8, 1], "0");
+            },
+            "passed",
+        );
+        check(
+            |_, respond| says(respond, &[0, 0, 0, 0, 2, 8, 2], "0"),
+            "gRPC health of shop.v1.Cart: NOT_SERVING",
+        );
+        check(
+            |_, mut respond| drop(end(&mut respond, 200, &[("grpc-status", "12")], true)),
+            "gRPC health of shop.v1.Cart: the server has no health service (UNIMPLEMENTED)",
+        );
+        check(
+            |_, mut respond| drop(end(&mut respond, 503, &[], true)),
+            "gRPC health of shop.v1.Cart: answered 503",
+        );
     }
 
     #[test]

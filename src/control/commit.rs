@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use super::attempt::Attempt;
 use super::change::{Change, Delta, Refusal};
 use super::desired::{Desired, GENERATIONS_AHEAD};
+use super::ejections::Ejections;
 use super::events::Events;
 use super::holdings::{Holdings, Ownership, Pen};
 use super::live::{CheckKey, Live};
@@ -28,12 +29,13 @@ use super::rollouts::{EvidenceDisk, Rollouts};
 use super::saver::{Outcome, Saver, Sink, Ticket};
 use super::settings::ServiceConfig;
 use crate::clock;
-use crate::routing::{Matcher, Publisher, Table};
+use crate::routing::{Matcher, Publisher, Service, Table};
 use crate::store::{
     AuditEntry, AuditLimits, Found, OpenError, Origin, RecordLimits, RecoverError, Recovered, SlotFile,
     StateFolder,
 };
 use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
+use crate::traffic::Variant;
 use crate::upstream::{Health, Way};
 
 /// How long a change toward the candidate waits for the disk before it is given up.
@@ -147,6 +149,7 @@ pub(super) struct Inner {
     pub(super) tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
     pub(super) rollouts: Rollouts,
+    pub(super) ejections: Ejections,
     checks_changed: Notify,
 }
 
@@ -289,6 +292,7 @@ impl Control {
             predecessors: Predecessors::default(),
             ownership: Ownership::default(),
             rollouts,
+            ejections: Ejections::default(),
             windows: Mutex::new(Windows::new(tallies.clone())),
             tallies,
             checks_changed: Notify::new(),
@@ -363,8 +367,8 @@ impl Control {
     }
 
     /// Why the last check of an endpoint failed.
-    pub fn check_error(&self, service: &str, way: &Way) -> Option<Arc<str>> {
-        self.live().check_error(service, way)
+    pub fn check_error(&self, service: &Service, variant: Variant, way: &Way) -> Option<Arc<str>> {
+        self.live().check_error(service, variant, way)
     }
 
     /// Whether no request of a service is open that was assigned under an older generation.
@@ -401,8 +405,10 @@ impl Control {
         done
     }
 
-    /// Once a second: measures the last second, ticks the rollouts and frees old tables.
+    /// Once a second: looks at endpoints, ticks the rollouts, measures the last second and frees old tables.
     pub fn tick(&self, now: Instant) {
+        self.look_at_endpoints(now);
+        self.look_for_outages();
         self.tick_rollouts(now, clock::wall());
         let table = self.table();
         self.windows().sample(now, table.services().iter().map(|service| ServiceSlot(service.slot)));
@@ -428,7 +434,7 @@ impl Control {
         metrics::counter!(names::HEALTH_CHECKS.name, "result" => label).increment(1);
         let (flip, generation) = {
             let mut live = self.live();
-            let Some(flip) = live.checked(key, result) else { return };
+            let Some(flip) = live.checked(key, result, clock::now()) else { return };
             (flip, self.publish_unasked(&mut live))
         };
         // A first check that passes is no news.

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Method;
 
@@ -16,12 +17,14 @@ use super::leaving::Leaving;
 use super::overlay::Placed;
 use super::settings::ServiceConfig;
 use super::wanted::{Wanted, spread};
+use crate::clock;
 use crate::rollout::{BusinessGate, Ending, Phase};
-use crate::routing::{Cut, Group, Matcher, Member, Service, Standing, SuccessRule, Table};
+use crate::routing::{Cut, Group, Matcher, Member, Service, ServiceSettings, Standing, SuccessRule, Table};
 use crate::shared_list::SharedList;
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{
-    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, Name, Names, Way,
+    Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, MaxEjected, Name, Names, Place,
+    Way, has_room,
 };
 
 /// What is checked, and how. Endpoints of different services that agree in both share the check.
@@ -253,14 +256,14 @@ impl Live {
     }
 
     /// Why the last check of an endpoint failed.
-    pub fn check_error(&self, service: &str, way: &Way) -> Option<Arc<str>> {
-        let settings = self.config(service)?.settings.health.clone();
+    pub fn check_error(&self, service: &Service, variant: Variant, way: &Way) -> Option<Arc<str>> {
+        let settings = service.settings.health[variant].clone();
         self.checks.get(&CheckKey { way: way.clone(), settings })?.error.clone()
     }
 
     /// Takes in the result of a check. If it changes the health of the endpoint, the services that use it are
     /// rebuilt and a table has to be published.
-    pub fn checked(&mut self, key: &CheckKey, result: Result<(), String>) -> Option<Flip> {
+    pub fn checked(&mut self, key: &CheckKey, result: Result<(), String>, now: Instant) -> Option<Flip> {
         let checked = self.checks.get_mut(key)?;
         let from = checked.hysteresis.health();
         checked.hysteresis = checked.hysteresis.after(result.is_ok(), &key.settings);
@@ -273,15 +276,63 @@ impl Live {
         for (at, variant) in &users {
             let mut service = Service::clone(&self.services[*at]);
             let members = service.groups[*variant].members().iter().map(|member| {
-                let health = if *member.endpoint.way() == key.way { to } else { member.health };
-                Member { health, ..member.clone() }
+                let is_it = *member.endpoint.way() == key.way;
+                if is_it { member.clone().flipped(to, now) } else { member.clone() }
             });
-            let group = Group::new(service.groups[*variant].version().cloned(), members.collect());
-            service.groups[*variant] = group;
+            let mut members: Vec<_> = members.collect();
+            relieve(&service.settings, &mut members, now);
+            service.groups[*variant] = Group::new(service.groups[*variant].version().cloned(), members);
             self.services.set(*at, Arc::new(service));
         }
         let named = |(at, variant): (usize, Variant)| (self.services[at].settings.name.clone(), variant);
         Some(Flip { from, to, users: users.into_iter().map(named).collect() })
+    }
+
+    /// Ejects an endpoint, if there is room for it in its group; a table has to be published then.
+    pub fn eject(&mut self, service: &str, variant: Variant, endpoint: u32) -> bool {
+        let Some(at) = self.index.get(service).copied() else { return false };
+        let group = &self.services[at].groups[variant];
+        let Some(ejection) = &self.services[at].settings.ejection else { return false };
+        let Some(suspect) = group.members().iter().position(|member| member.endpoint.id() == endpoint) else {
+            return false;
+        };
+        let places: Vec<_> = group.members().iter().map(place_of).collect();
+        if !has_room(&places, suspect, ejection.max_ejected) {
+            return false;
+        }
+        self.stand(at, variant, |index, member| {
+            if index == suspect { Member { standing: Standing::Ejected, ..member } } else { member }
+        });
+        true
+    }
+
+    /// Ends the ejections of these endpoints. Returns those that were out; if there are any, a table has to be published.
+    pub fn take_back(
+        &mut self,
+        service: &str,
+        variant: Variant,
+        ids: &[u32],
+        now: Instant,
+    ) -> Vec<Arc<Endpoint>> {
+        let Some(at) = self.index.get(service).copied() else { return Vec::new() };
+        let is_out =
+            |member: &Member| member.standing == Standing::Ejected && ids.contains(&member.endpoint.id());
+        let group = &self.services[at].groups[variant];
+        let out: Vec<_> = group.members().iter().filter(|member| is_out(member)).collect();
+        let out: Vec<_> = out.into_iter().map(|member| member.endpoint.clone()).collect();
+        if !out.is_empty() {
+            self.stand(at, variant, |_, member| if is_out(&member) { member.back(now) } else { member });
+        }
+        out
+    }
+
+    fn stand(&mut self, at: usize, variant: Variant, change: impl Fn(usize, Member) -> Member) {
+        let mut service = Service::clone(&self.services[at]);
+        let group = &service.groups[variant];
+        let members = group.members().iter().cloned().enumerate();
+        let members = members.map(|(index, member)| change(index, member)).collect();
+        service.groups[variant] = Group::new(group.version().cloned(), members);
+        self.services.set(at, Arc::new(service));
     }
 
     /// A service as its configuration and state say, with the endpoints it had as far as they stay.
@@ -303,7 +354,7 @@ impl Live {
         state: &ServiceState,
         had: &[Member],
     ) -> Group {
-        let (health, reach) = (&config.settings.health, &config.reach[variant]);
+        let (health, reach) = (&config.settings.health[variant], &config.reach[variant]);
         let (placed, version) = places(config, state, variant);
         let wanted: Vec<Wanted> =
             placed.iter().flat_map(|placed| spread(placed, reach, &self.names)).collect();
@@ -316,6 +367,9 @@ impl Live {
             self.drop_user(member.endpoint.way(), at, variant);
         }
         let mut members = Vec::with_capacity(wanted.len());
+        let now = clock::now();
+        // Whoever comes to others that are known already starts slowly, and not who begins together with them.
+        let newcomer = had.iter().any(|member| member.health != Health::Unknown).then_some(now);
         for wanted in wanted {
             let before = had.iter().find(|member| wanted.is(&member.endpoint, reach));
             let endpoint = match before {
@@ -331,21 +385,31 @@ impl Live {
             };
             let key = CheckKey { way: endpoint.way().clone(), settings: health.clone() };
             // Other settings do not make what is known about an address unknown.
-            let checked = self.checks.entry(key).or_insert_with(|| Checked::at(wanted.known(had)));
+            let known = wanted.known(had);
+            let health = known.map_or(Health::Unknown, |member| member.health);
+            let checked = self.checks.entry(key).or_insert_with(|| Checked::at(health));
             checked.users.push((at, variant));
-            let standing = match before.map(|member| member.standing).unwrap_or_default() {
-                _ if wanted.placed.drains => Standing::Draining,
-                Standing::Draining => Standing::InService,
-                other => other,
+            let health = checked.hysteresis.health();
+            let member = match before {
+                Some(member) => Member { health, ..member.clone() },
+                None => {
+                    let since = known.map_or(newcomer, |member| member.since);
+                    Member { since, ..Member::new(endpoint.clone(), health) }
+                }
             };
             self.leaving.rest(&endpoint, wanted.placed.drains);
-            members.push(Member { endpoint, health: checked.hysteresis.health(), standing });
+            members.push(match member.standing {
+                _ if wanted.placed.drains => Member { standing: Standing::Draining, ..member },
+                Standing::Draining => member.back(now),
+                Standing::InService | Standing::Ejected => member,
+            });
         }
+        relieve(&config.settings, &mut members, now);
         Group::new(version, members)
     }
 
     fn drop_user(&mut self, way: &Way, at: usize, variant: Variant) {
-        let settings = &self.entries[at].config.settings.health;
+        let settings = &self.entries[at].config.settings.health[variant];
         let key = CheckKey { way: way.clone(), settings: settings.clone() };
         if let Some(checked) = self.checks.get_mut(&key)
             && let Some(place) = checked.users.iter().rposition(|user| *user == (at, variant))
@@ -358,6 +422,28 @@ impl Live {
         for checked in self.checks.values_mut() {
             checked.users.clear();
         }
+    }
+}
+
+/// Ejections never empty a group, whatever else takes its endpoints out: if nothing else is left, who is well comes back.
+fn relieve(settings: &ServiceSettings, members: &mut [Member], now: Instant) {
+    let may_be_empty =
+        settings.ejection.as_ref().is_some_and(|ejection| ejection.max_ejected == MaxEjected::All);
+    if may_be_empty || members.iter().any(Member::is_usable) {
+        return;
+    }
+    for member in members {
+        if member.standing == Standing::Ejected && member.health.is_usable() {
+            *member = member.clone().back(now);
+        }
+    }
+}
+
+fn place_of(member: &Member) -> Place {
+    Place {
+        is_healthy: member.health.is_usable(),
+        is_ejected: member.standing == Standing::Ejected,
+        is_draining: member.standing == Standing::Draining,
     }
 }
 

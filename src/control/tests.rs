@@ -1,5 +1,6 @@
 //! Stories of the control plane: real state folders, and disks that are slow or broken on command.
 
+mod ejections;
 mod rollouts;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use crate::routing::{Limits, Recognition, Route, ServiceSettings, Tell, Timeouts
 use crate::store::{AuditLimits, Origin, Recovered, StateFolder};
 use crate::telemetry::Tallies;
 use crate::traffic::{By, Cause, Otherwise, PerVariant, Variant, Weight};
-use crate::upstream::{EndpointSpec, HealthSettings};
+use crate::upstream::{BalanceSettings, EndpointSpec};
 
 pub(super) fn config(name: &str) -> ServiceConfig {
     let endpoints = |place: &str| {
@@ -29,7 +30,9 @@ pub(super) fn config(name: &str) -> ServiceConfig {
                 host: format!("{name}.example.com").parse().unwrap(),
                 path: "/".parse().unwrap(),
             }],
-            health: HealthSettings::default(),
+            health: PerVariant::default(),
+            balance: BalanceSettings::default(),
+            ejection: None,
             when_unhealthy: PerVariant { blue: WhenUnhealthy::Fail, green: WhenUnhealthy::Spill },
             tester: None,
             tell: Tell::default(),
@@ -360,7 +363,8 @@ async fn other_check_settings_do_not_make_a_dead_endpoint_usable() {
     }
     let mut shop = config("shop");
     let settings = Arc::get_mut(&mut shop.settings).unwrap();
-    settings.health.interval *= 2;
+    settings.health.green.interval *= 2;
+    settings.health.blue.interval *= 2;
     control.reload(vec![shop], Keep::All, &ops()).await.unwrap();
     assert!(control.table().services()[0].groups.green.usable().is_empty());
 }
@@ -634,7 +638,10 @@ async fn a_failing_endpoint_leaves_the_table_and_comes_back() {
     control.checked(&green, Err("refused".into()));
     assert_eq!(usable(), 0);
     assert!(control.generation() > before);
-    assert_eq!(control.check_error("shop", &green.way).as_deref(), Some("refused"));
+    assert_eq!(
+        control.check_error(&control.table().services()[0], Variant::Green, &green.way).as_deref(),
+        Some("refused")
+    );
     control.checked(&green, Ok(()));
     control.checked(&green, Ok(()));
     assert_eq!(usable(), 1);

@@ -4,7 +4,7 @@
 //! and HAProxy: an address more is an instance more. Requests and certificates stay the name's.
 
 use crate::routing::Member;
-use crate::upstream::{Endpoint, Health, Names, Reach, Way};
+use crate::upstream::{Endpoint, Names, Reach, Way};
 
 use super::overlay::Placed;
 
@@ -32,12 +32,14 @@ impl Wanted<'_> {
             && endpoint.weight() == self.placed.spec.weight
     }
 
-    /// What is known about its address. What is known of a name goes for the addresses that it turns out to have.
-    pub fn known(&self, had: &[Member]) -> Health {
+    /// Where something is known about its address. What is known of a name goes for the addresses that it turns out to
+    /// have.
+    pub fn known<'m>(&self, had: &'m [Member]) -> Option<&'m Member> {
         let (url, address) = (self.way.url(), self.way.address());
         let of_url = || had.iter().filter(|member| member.endpoint.url() == url);
         let same = of_url().find(|member| member.endpoint.way().address() == address);
-        let whole = || of_url().find(|member| address.is_none() || member.endpoint.way().address().is_none());
-        same.or_else(whole).map_or(Health::Unknown, |member| member.health)
+        same.or_else(|| {
+            of_url().find(|member| address.is_none() || member.endpoint.way().address().is_none())
+        })
     }
 }

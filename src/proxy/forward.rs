@@ -20,7 +20,7 @@ use crate::routing::WhenUnhealthy;
 use crate::telemetry::{Limit, ServiceLimit, UpstreamError};
 use crate::traffic::{Role, Variant};
 use crate::upstream::{
-    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendError, SendErrorKind, Sent, pick,
+    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendError, SendErrorKind, Sent,
 };
 
 /// An endpoint's answer, its body still to come.
@@ -173,13 +173,7 @@ fn among(
     variant: Variant,
     tried: &[u32],
 ) -> Option<Rc<EndpointPool<RequestBody>>> {
-    let pools = &view.pools[variant];
-    let load = |index: usize| {
-        let pool = &pools[index];
-        (!tried.contains(&pool.endpoint().id())).then(|| pool.load())
-    };
-    let index = pick(pools.len(), load, &mut worker.random.borrow_mut())?;
-    pools.get(index).cloned()
+    view.choose(worker, variant, |endpoint| !tried.contains(&endpoint.id()))
 }
 
 /// Whose fault it is that there is no connection.

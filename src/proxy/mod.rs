@@ -19,6 +19,7 @@
 
 mod body;
 mod certificate;
+mod choice;
 mod client;
 mod client_identity;
 mod connection;

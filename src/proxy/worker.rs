@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 
 use super::Shared;
 use super::body::RequestBody;
+use super::choice::Starts;
 use super::cookies::CookieNames;
 use super::crowd::{Crowd, Place, Turnstile};
 use super::exchange::{Attention, Exchange};
@@ -42,6 +43,7 @@ const JITTER: f64 = 0.25;
 pub(super) struct Worker {
     /// As of the last beat.
     pub(super) keys: RefCell<Arc<Keys>>,
+    pub(super) index: usize,
     pub(super) tally: WorkerTally,
     pub(super) access_log: AccessLogHandle,
     pub(super) random: RefCell<fastrand::Rng>,
@@ -120,6 +122,8 @@ pub(super) struct ServiceView {
     pub(super) pools: PerVariant<Vec<Rc<EndpointPool<RequestBody>>>>,
     /// Where its requests are counted while they are under way, and how many there may be.
     turnstile: Option<(Rc<Turnstile>, u32)>,
+    /// Since when each of them is in use.
+    pub(super) starts: PerVariant<Starts>,
 }
 
 impl ServiceView {
@@ -152,6 +156,7 @@ impl Worker {
         Self {
             keys: RefCell::new(shared.keys.load_full()),
             newest_keys: shared.keys,
+            index,
             tally: shared.tallies.worker(index),
             access_log: shared.access_log,
             random: RefCell::new(random),
@@ -170,7 +175,7 @@ impl Worker {
             live: shared.live,
             table: RefCell::new(Cache::new(shared.table)),
             views: RefCell::default(),
-            pools: Pools::new(room.endpoints),
+            pools: Pools::new(room.endpoints, shared.tallies.endpoints_alarm().clone()),
             wall: Cell::new(now),
             beaten: Cell::new(0),
             patience: Cell::new(BEAT_MAX),
@@ -256,12 +261,16 @@ impl Worker {
         let pools = PerVariant::from_fn(|variant| {
             service.groups[variant].usable().iter().map(|endpoint| self.pools.of(endpoint)).collect()
         });
+        let starts = PerVariant::from_fn(|variant| {
+            Starts::of(&service.groups[variant], service.settings.balance.slow_start)
+        });
         let view = Rc::new(ServiceView {
             service: service.clone(),
             names: CookieNames::of(&service.settings.name),
             tally: self.tally.service(ServiceSlot(service.slot)),
             pools,
             turnstile: service.settings.limits.in_flight_max.map(|most| (self.turnstile_of(index), most)),
+            starts,
         });
         let timeouts = &service.settings.timeouts;
         let deadlines = [timeouts.first_byte, timeouts.body_idle, timeouts.tunnel_idle];

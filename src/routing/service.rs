@@ -12,17 +12,21 @@ use subtle::ConstantTimeEq;
 
 use super::{Route, UpgradeToken};
 use crate::traffic::{By, Otherwise, PerVariant};
-use crate::upstream::HealthSettings;
+use crate::upstream::{BalanceSettings, EjectionSettings, HealthSettings};
 
 /// A service's settings. They change with a reload, never with a shift.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceSettings {
     /// The name: lower-case letters, digits and `-`, at most 63.
     pub name: Arc<str>,
     /// What it is for.
     pub routes: Vec<Route>,
-    /// How its endpoints are checked.
-    pub health: HealthSettings,
+    /// How its variants' endpoints are checked.
+    pub health: PerVariant<HealthSettings>,
+    /// How requests are spread over the endpoints of a variant.
+    pub balance: BalanceSettings,
+    /// When endpoints get a pause for what fails there; `None`: never.
+    pub ejection: Option<EjectionSettings>,
     /// What happens to a variant's requests when none of its endpoints is healthy.
     pub when_unhealthy: PerVariant<WhenUnhealthy>,
     /// How testers choose their variant, if they may.

@@ -1,6 +1,7 @@
 //! The table, and the one swap that replaces it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -112,12 +113,25 @@ pub struct Member {
     pub health: Health,
     /// Whether it takes part.
     pub standing: Standing,
+    /// Since when it is in use, if it came to a group that others were known in, or came back: it starts slowly.
+    pub since: Option<Instant>,
 }
 
 impl Member {
     /// One in service.
     pub fn new(endpoint: Arc<Endpoint>, health: Health) -> Self {
-        Self { endpoint, health, standing: Standing::InService }
+        Self { endpoint, health, standing: Standing::InService, since: None }
+    }
+
+    /// The same with another health. Whoever was unhealthy before starts slowly.
+    pub fn flipped(self, to: Health, now: Instant) -> Self {
+        let since = if self.health == Health::Unhealthy && to.is_usable() { Some(now) } else { self.since };
+        Self { health: to, since, ..self }
+    }
+
+    /// The same in service again, from now on.
+    pub fn back(self, now: Instant) -> Self {
+        Self { standing: Standing::InService, since: Some(now), ..self }
     }
 
     /// Whether requests may be sent to it.

@@ -101,6 +101,25 @@ pub const LOCKED: Metric =
 /// `{service, variant, endpoint}`
 pub const ENDPOINT_HEALTHY: Metric =
     gauge("tidegate_endpoint_healthy", "Whether an endpoint passes its health checks.");
+/// `{service, variant, endpoint}`
+pub const ENDPOINT_REQUESTS: Metric = counter(
+    "tidegate_endpoint_requests_total",
+    "Attempts that an endpoint answered or failed, retries included.",
+);
+/// `{service, variant, endpoint}`
+pub const ENDPOINT_FAILURES: Metric = counter(
+    "tidegate_endpoint_failures_total",
+    "Attempts that failed at an endpoint: 5xx, no connection, a deadline.",
+);
+/// `{service, variant, endpoint}`
+pub const ENDPOINT_IN_FLIGHT: Metric =
+    gauge("tidegate_endpoint_in_flight", "Requests and tunnels under way at an endpoint.");
+/// `{service, variant, endpoint}`
+pub const ENDPOINT_EJECTED: Metric =
+    gauge("tidegate_endpoint_ejected", "Whether an endpoint has a pause because requests failed there.");
+/// `{service, variant, endpoint}`
+pub const ENDPOINT_EJECTIONS: Metric =
+    counter("tidegate_endpoint_ejections_total", "How often an endpoint was ejected.");
 /// `{service}`
 pub const ROLLOUT_STAGE: Metric = gauge(
     "tidegate_rollout_stage",

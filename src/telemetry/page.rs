@@ -109,13 +109,23 @@ pub struct VariantFacts {
     pub endpoints: Vec<EndpointFacts>,
 }
 
-/// An endpoint, as the page describes it.
-#[derive(Clone, Debug)]
+/// An endpoint, as the page describes it. One that was never used has a line for its health only.
+#[derive(Clone, Debug, Default)]
 pub struct EndpointFacts {
     /// As written in the config or by `deploy`.
     pub address: String,
     /// Whether it passes its health checks.
     pub healthy: bool,
+    /// Whether it has a pause because requests failed there.
+    pub ejected: bool,
+    /// How often it had one.
+    pub ejections: u64,
+    /// Attempts that are over.
+    pub requests: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// What is under way there.
+    pub in_flight: u64,
 }
 
 /// Renders the page. For ten thousand services this takes long enough to keep it off any thread that
@@ -195,6 +205,11 @@ struct Families {
     variant_info: Family,
     locked: Family,
     endpoint_healthy: Family,
+    endpoint_requests: Family,
+    endpoint_failures: Family,
+    endpoint_in_flight: Family,
+    endpoint_ejected: Family,
+    endpoint_ejections: Family,
     rollout_stage: Family,
     gate_evidence: Family,
     verdicts: Family,
@@ -226,6 +241,11 @@ impl Default for Families {
             variant_info: Family::new(names::VARIANT_INFO),
             locked: Family::new(names::LOCKED),
             endpoint_healthy: Family::new(names::ENDPOINT_HEALTHY),
+            endpoint_requests: Family::new(names::ENDPOINT_REQUESTS),
+            endpoint_failures: Family::new(names::ENDPOINT_FAILURES),
+            endpoint_in_flight: Family::new(names::ENDPOINT_IN_FLIGHT),
+            endpoint_ejected: Family::new(names::ENDPOINT_EJECTED),
+            endpoint_ejections: Family::new(names::ENDPOINT_EJECTIONS),
             rollout_stage: Family::new(names::ROLLOUT_STAGE),
             gate_evidence: Family::new(names::GATE_EVIDENCE),
             verdicts: Family::new(names::VERDICTS),
@@ -282,7 +302,16 @@ impl Families {
         for endpoint in &facts.endpoints {
             let address = Escaped(&endpoint.address);
             let healthy = u8::from(endpoint.healthy);
-            self.endpoint_healthy.put(format_args!("{place},endpoint=\"{address}\""), healthy);
+            let labels = format_args!("{place},endpoint=\"{address}\"");
+            self.endpoint_healthy.put(labels, healthy);
+            if endpoint.requests == 0 && endpoint.in_flight == 0 && endpoint.ejections == 0 {
+                continue;
+            }
+            self.endpoint_requests.put(labels, endpoint.requests);
+            self.endpoint_failures.put(labels, endpoint.failures);
+            self.endpoint_in_flight.put(labels, endpoint.in_flight);
+            self.endpoint_ejected.put(labels, u8::from(endpoint.ejected));
+            self.endpoint_ejections.put(labels, endpoint.ejections);
         }
     }
 
@@ -383,6 +412,11 @@ impl Families {
             self.variant_info,
             self.locked,
             self.endpoint_healthy,
+            self.endpoint_requests,
+            self.endpoint_failures,
+            self.endpoint_in_flight,
+            self.endpoint_ejected,
+            self.endpoint_ejections,
             self.rollout_stage,
             self.gate_evidence,
             self.verdicts,
@@ -433,7 +467,11 @@ mod tests {
             version: "2.0.1".into(),
             role,
             weight: Weight::from_percent(percent).unwrap(),
-            endpoints: vec![EndpointFacts { address: format!("10.0.0.{percent}:80"), healthy: percent > 50 }],
+            endpoints: vec![EndpointFacts {
+                address: format!("10.0.0.{percent}:80"),
+                healthy: percent > 50,
+                ..EndpointFacts::default()
+            }],
         }
     }
 

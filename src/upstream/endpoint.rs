@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
@@ -199,6 +199,8 @@ pub struct Endpoint {
     label: Arc<str>,
     retired: AtomicBool,
     resting: AtomicBool,
+    /// Zero: never.
+    ring_after: AtomicU64,
     /// One for each thread that has a pool for it.
     gauges: Mutex<Vec<Arc<Gauge>>>,
 }
@@ -214,6 +216,7 @@ impl Endpoint {
             label,
             retired: AtomicBool::new(false),
             resting: AtomicBool::new(false),
+            ring_after: AtomicU64::new(0),
             gauges: Mutex::default(),
         }
     }
@@ -254,6 +257,23 @@ impl Endpoint {
     pub fn seen(&self) -> Seen {
         let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.iter().map(|gauge| gauge.read()).fold(Seen::default(), Seen::and)
+    }
+
+    /// What each thread has seen of it, always in the same order.
+    pub fn seen_by_thread(&self) -> Vec<Seen> {
+        let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.iter().map(|gauge| gauge.read()).collect()
+    }
+
+    /// So many failures in a row on a thread, and each time as many more, are worth looking at right away; `None`, as at
+    /// first: they are not.
+    pub fn ring_after(&self, failures: Option<u64>) {
+        self.ring_after.store(failures.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    pub(super) fn rings_after(&self, run: u64) -> bool {
+        let failures = self.ring_after.load(Ordering::Relaxed);
+        failures > 0 && run.is_multiple_of(failures)
     }
 
     /// Says that no later table holds it: its idle connections may go.

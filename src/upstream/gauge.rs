@@ -38,7 +38,7 @@ impl Gauge {
     }
 
     /// An attempt is over. Returns how many have failed in a row, this one included.
-    pub(super) fn attempted(&self, has_failed: bool) -> u64 {
+    pub(crate) fn attempted(&self, has_failed: bool) -> u64 {
         self.attempts.store(self.attempts.load(Relaxed).wrapping_add(1), Relaxed);
         let run = if has_failed {
             self.failures.store(self.failures.load(Relaxed).wrapping_add(1), Relaxed);

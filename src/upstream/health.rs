@@ -4,6 +4,8 @@
 //! instance, so a flip needs several results in a row; only the first result ever decides at once,
 //! because before it nothing is known.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is known about an endpoint.
@@ -36,8 +38,8 @@ impl Health {
 /// How endpoints are checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthSettings {
-    /// What is asked for with GET and must answer 200 to 399; without it, a TCP connection must be accepted.
-    pub path: Option<String>,
+    /// What is asked.
+    pub probe: Probe,
     /// From one check to the next; default 2 s.
     pub interval: Duration,
     /// How long an answer may take; default 1 s.
@@ -50,7 +52,50 @@ pub struct HealthSettings {
 
 impl Default for HealthSettings {
     fn default() -> Self {
-        Self { path: None, interval: Duration::from_secs(2), timeout: Duration::from_secs(1), up: 2, down: 3 }
+        let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
+        Self { probe: Probe::Connect, interval, timeout, up: 2, down: 3 }
+    }
+}
+
+/// What a check asks of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// To accept a connection.
+    Connect,
+    /// To answer a GET.
+    Get {
+        /// Of this path.
+        path: Arc<str>,
+        /// With one of these.
+        expect: Expected,
+    },
+    /// To say that it serves, by `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// This service; the empty name is the server as a whole.
+        service: Arc<str>,
+    },
+}
+
+/// The status codes that pass.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Expected(Arc<[RangeInclusive<u16>]>);
+
+impl Expected {
+    /// Any of these ranges.
+    pub fn new(ranges: Vec<RangeInclusive<u16>>) -> Self {
+        Self(ranges.into())
+    }
+
+    /// Whether a code passes.
+    pub fn has(&self, status: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&status))
+    }
+}
+
+impl Default for Expected {
+    /// 200 to 399.
+    fn default() -> Self {
+        Self::new(vec![200..=399])
     }
 }
 

@@ -371,7 +371,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let reach = Reach { protocol: Protocol::Http2, ..Reach::default() };
         let endpoint = Arc::new(Endpoint::new(1, Way::new(url, &reach, &Names::default()), 1));
-        let pools = Pools::new(99);
+        let pools = Pools::new(99, Arc::default());
         (listener, pools.of(&endpoint), pools)
     }
 

@@ -5,6 +5,7 @@
 
 mod balance;
 mod connection;
+mod ejection;
 mod endpoint;
 mod gauge;
 mod health;
@@ -18,11 +19,14 @@ mod tls;
 mod transport;
 mod way;
 
-pub use balance::{Load, pick};
+pub use balance::{BalanceSettings, Credit, Load, Policy, Ramp, next_in_turn, pick};
 pub use connection::{Connection, ResponseBody, Sent};
+pub use ejection::{
+    Cause, Ejected, EjectionSettings, Found, Look, MaxEjected, Place, SuccessRate, Watch, has_room,
+};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointUrl, EndpointUrlError};
 pub use gauge::{Gauge, Seen};
-pub use health::{Health, HealthSettings, Hysteresis};
+pub use health::{Expected, Health, HealthSettings, Hysteresis, Probe};
 #[cfg(any(test, fuzzing))]
 pub(crate) use http1::laws;
 pub use http1::{BodyError, Malformed, SendError, SendErrorKind, Upgraded};

@@ -15,9 +15,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::connection::Carrier;
 use super::http2::Shared;
-use super::{ConnectError, Connection, Endpoint, Gauge, Load, Protocol, Upload, http1};
+use super::{ConnectError, Connection, Credit, Endpoint, Gauge, Load, Protocol, Ramp, Upload, http1};
 
 /// How long a connection waits for its next request.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -32,6 +34,7 @@ pub struct Pools<B: Upload> {
     pools: RefCell<HashMap<u32, Rc<EndpointPool<B>>>>,
     open: Rc<Cell<usize>>,
     open_max: usize,
+    bell: Arc<Notify>,
 }
 
 /// The right to one open connection; it is given back when this is dropped.
@@ -45,9 +48,10 @@ impl Drop for Slot {
 }
 
 impl<B: Upload> Pools<B> {
-    /// Without any; so many connections may be open, busy and idle.
-    pub fn new(open_max: usize) -> Self {
-        Self { pools: RefCell::default(), open: Rc::default(), open_max }
+    /// Without any; so many connections may be open, busy and idle. `bell` is rung when requests fail at an endpoint in
+    /// a row, see [`Endpoint::ring_after`].
+    pub fn new(open_max: usize, bell: Arc<Notify>) -> Self {
+        Self { pools: RefCell::default(), open: Rc::default(), open_max, bell }
     }
 
     /// The right to open one more connection, perhaps in the place of an idle one. `None` if all are busy.
@@ -62,7 +66,8 @@ impl<B: Upload> Pools<B> {
     /// The pool of an endpoint, made when it is first asked for.
     pub fn of(&self, endpoint: &Arc<Endpoint>) -> Rc<EndpointPool<B>> {
         let mut pools = self.pools.borrow_mut();
-        pools.entry(endpoint.id()).or_insert_with(|| Rc::new(EndpointPool::new(endpoint.clone()))).clone()
+        let new = || Rc::new(EndpointPool::new(endpoint.clone(), self.bell.clone()));
+        pools.entry(endpoint.id()).or_insert_with(new).clone()
     }
 
     /// Lets go of what waited too long, was closed by its endpoint, or belongs to one that rests or is retired.
@@ -78,6 +83,8 @@ impl<B: Upload> Pools<B> {
 pub struct EndpointPool<B: Upload> {
     endpoint: Arc<Endpoint>,
     gauge: Arc<Gauge>,
+    credit: Credit,
+    bell: Arc<Notify>,
     idle: RefCell<VecDeque<Idle<B>>>,
     shared: RefCell<Vec<Rc<Shared<B>>>>,
     /// Held by whoever makes a connection that others may share.
@@ -90,10 +97,12 @@ struct Idle<B: Upload> {
 }
 
 impl<B: Upload> EndpointPool<B> {
-    fn new(endpoint: Arc<Endpoint>) -> Self {
+    fn new(endpoint: Arc<Endpoint>, bell: Arc<Notify>) -> Self {
         Self {
             gauge: endpoint.gauge(),
             endpoint,
+            credit: Credit::default(),
+            bell,
             idle: RefCell::default(),
             shared: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
@@ -164,8 +173,13 @@ impl<B: Upload> EndpointPool<B> {
     }
 
     /// How much this thread asks of it at the moment.
-    pub fn load(&self) -> Load {
-        Load { weight: self.endpoint.weight(), in_flight: self.in_flight() }
+    pub fn load(&self, ramp: Ramp) -> Load {
+        Load { weight: self.endpoint.weight(), in_flight: self.in_flight(), ramp }
+    }
+
+    /// Where it stands in this thread's round.
+    pub fn credit(&self) -> &Credit {
+        &self.credit
     }
 
     fn in_flight(&self) -> u32 {
@@ -238,7 +252,11 @@ impl<B: Upload> Lease<B> {
     /// An attempt is over: there is a response head, or there will be none through the endpoint's fault. Returns how
     /// many of this thread's have failed in a row, this one included.
     pub fn attempted(&self, has_failed: bool) -> u64 {
-        self.pool.gauge.attempted(has_failed)
+        let run = self.pool.gauge.attempted(has_failed);
+        if run > 0 && self.pool.endpoint.rings_after(run) {
+            self.pool.bell.notify_one();
+        }
+        run
     }
 
     /// The response was read to its end: its connection waits for the next request.

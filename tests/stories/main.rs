@@ -10,6 +10,7 @@ mod cookie;
 mod descriptors;
 mod drain;
 mod endpoint_changes;
+mod endpoints;
 mod grpc;
 mod kill;
 mod many_services;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::traffic::Variant;
 
 /// `POST /v1/services/NAME/endpoints/VERB`, VERB one of `add`, `remove`, `drain` and `undrain`: changes a variant's
@@ -68,7 +69,28 @@ pub struct EndpointStatus {
     /// Requests and tunnels that are under way there.
     #[serde(default)]
     pub in_flight: u64,
+    /// Attempts that are over, retries included, since the start.
+    #[serde(default)]
+    pub requests: u64,
+    /// Those of them that failed.
+    #[serde(default)]
+    pub failures: u64,
+    /// How often it was ejected since the start.
+    #[serde(default)]
+    pub ejections: u64,
+    /// The pause that it has because requests failed there, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<Ejection>,
     /// Why the last check failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Why an endpoint gets no requests for a while, whatever its checks say.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Ejection {
+    /// When it is back at the latest.
+    pub until: Timestamp,
+    /// What happened.
+    pub why: String,
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::traffic::{By, Lock, PerVariant, Role, Variant, Weight};
 
-pub use self::endpoints::{EndpointShare, EndpointStatus, EndpointsChange, EndpointsRequest};
+pub use self::endpoints::{Ejection, EndpointShare, EndpointStatus, EndpointsChange, EndpointsRequest};
 pub use self::rollout::{
     ActRequest, Compiled, Cut, FailureSample, FailureStory, Failures, FreezeRequest, Group, PLAN_BYTES_MAX,
     PlanFile, PlanRequest, ReadingRequest, RolloutChange, RolloutStatus, SignalRequest, StartRequest,

@@ -12,6 +12,7 @@ use super::status;
 use crate::admin::api::{
     Changed, EndpointShare, EndpointStatus, EndpointsChange, EndpointsRequest, Problem, ProblemKind,
 };
+use crate::clock;
 use crate::control::{Change, EndpointAct, EndpointChange, EndpointsChanged};
 use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{EndpointSpec, EndpointTls, EndpointUrl};
@@ -27,7 +28,8 @@ pub(super) fn routes() -> Router<Arc<Ties>> {
 
 async fn show(State(ties): Tied, Path(name): Path<String>) -> Answer<PerVariant<Vec<EndpointStatus>>> {
     let service = find(&ties, &name)?;
-    Ok(Json(PerVariant::from_fn(|variant| status::endpoints(&ties.control, &service, variant))))
+    let moment = (clock::now(), clock::wall());
+    Ok(Json(PerVariant::from_fn(|variant| status::endpoints(&ties.control, &service, variant, moment))))
 }
 
 async fn change(

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::admin::api::{EndpointStatus, RolloutStatus, ServiceStatus, VariantStatus};
+use crate::admin::api::{Ejection, EndpointStatus, RolloutStatus, ServiceStatus, VariantStatus};
 use crate::clock::Timestamp;
 use crate::control::{Control, Desired};
 use crate::routing::Service;
 use crate::telemetry::{ServiceSlot, VariantCounts, WindowView};
 use crate::traffic::{PerVariant, Variant};
-use crate::upstream::{Endpoint, Health};
+use crate::upstream::{Ejected, Endpoint, Health};
 
 /// The status of one service. `now` and `wall` are the same moment.
 pub fn service(
@@ -45,7 +45,7 @@ pub fn service(
                 share_of_requests: part(lately[variant], lately[variant.other()]),
                 share_of_visitors: part(visitors[variant], visitors[variant.other()]),
             };
-            variant_status(control, service, variant, &seen)
+            variant_status(control, service, variant, &seen, (now, wall))
         }),
         drift: control.drift(name),
     }
@@ -58,7 +58,13 @@ struct Seen<'s> {
     share_of_visitors: Option<f64>,
 }
 
-fn variant_status(control: &Control, service: &Service, variant: Variant, seen: &Seen<'_>) -> VariantStatus {
+fn variant_status(
+    control: &Control,
+    service: &Service,
+    variant: Variant,
+    seen: &Seen<'_>,
+    moment: (Instant, Timestamp),
+) -> VariantStatus {
     let Seen { window, counts, share_of_requests, share_of_visitors } = *seen;
     let (totals, last) = (&counts.totals, &window.long);
     let group = &service.groups[variant];
@@ -79,27 +85,54 @@ fn variant_status(control: &Control, service: &Service, variant: Variant, seen: 
         p99_ms: last.ttfb.p99.map(millis),
         in_flight: totals.started.saturating_sub(totals.finished),
         spilled: counts.spilled,
-        endpoints: endpoints(control, service, variant),
+        endpoints: endpoints(control, service, variant, moment),
     }
 }
 
-/// The endpoints of a variant, last those that are gone while something is under way there.
-pub fn endpoints(control: &Control, service: &Service, variant: Variant) -> Vec<EndpointStatus> {
-    let name = &service.settings.name;
-    let of = |endpoint: &Endpoint, health: Health, standing: &str, error| EndpointStatus {
-        url: endpoint.label().to_string(),
-        health: health.as_str().to_owned(),
-        standing: standing.to_owned(),
-        weight: endpoint.weight(),
-        in_flight: endpoint.seen().in_flight,
-        error,
+/// The endpoints of a variant, last those that are gone while something is under way there. Both clocks of `moment` say
+/// the same.
+pub fn endpoints(
+    control: &Control,
+    service: &Service,
+    variant: Variant,
+    moment: (Instant, Timestamp),
+) -> Vec<EndpointStatus> {
+    let of = |endpoint: &Endpoint, health: Health, standing: &str| {
+        let seen = endpoint.seen();
+        EndpointStatus {
+            url: endpoint.label().to_string(),
+            health: health.as_str().to_owned(),
+            standing: standing.to_owned(),
+            weight: endpoint.weight(),
+            in_flight: seen.in_flight,
+            requests: seen.attempts,
+            failures: seen.failures,
+            ejections: 0,
+            ejected: None,
+            error: None,
+        }
     };
-    let members = service.groups[variant].members().iter().map(|member| {
-        let error = control.check_error(name, member.endpoint.way()).map(|error| error.to_string());
-        of(&member.endpoint, member.health, member.standing.as_str(), error)
+    let members = service.groups[variant].members().iter();
+    let members = members.zip(control.endpoint_figures(service, variant)).map(|(member, figures)| {
+        let error = control.check_error(service, variant, member.endpoint.way());
+        EndpointStatus {
+            ejections: figures.ejections,
+            ejected: figures.ejected.as_ref().map(|ejected| ejection(ejected, moment)),
+            error: error.map(|error| error.to_string()),
+            ..of(&member.endpoint, member.health, member.standing.as_str())
+        }
     });
-    let leaving = control.leaving(name, variant);
-    members.chain(leaving.iter().map(|endpoint| of(endpoint, Health::Unknown, "leaving", None))).collect()
+    let leaving = control.leaving(&service.settings.name, variant);
+    members.chain(leaving.iter().map(|endpoint| of(endpoint, Health::Unknown, "leaving"))).collect()
+}
+
+fn ejection(ejected: &Ejected, (now, wall): (Instant, Timestamp)) -> Ejection {
+    let left = ejected.until.saturating_duration_since(now);
+    let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    Ejection {
+        until: Timestamp::from_millis(wall.as_millis().saturating_add(left_ms)),
+        why: ejected.cause.to_string(),
+    }
 }
 
 fn part(one: u64, other: u64) -> Option<f64> {

@@ -46,8 +46,12 @@ fn variant(place: Variant) -> VariantStatus {
         health: "healthy".to_owned(),
         standing: "in service".to_owned(),
         weight: 1,
-        in_flight: 0,
         error: None,
+        ejected: None,
+        ejections: 0,
+        requests: 500,
+        failures: 0,
+        in_flight: 0,
     };
     VariantStatus {
         version: Some(if green { "2.0.1" } else { "2.0.0" }.to_owned()),
@@ -142,6 +146,27 @@ fn trouble_is_told_with_its_cure() {
     ] {
         assert!(text.contains(expected), "{expected:?} in\n{text}");
     }
+}
+
+#[test]
+fn an_ejected_endpoint_says_until_when_and_why() {
+    let mut status = example(1);
+    let blue = &mut status.services[0].variants.blue.endpoints;
+    blue.push(blue[0].clone());
+    blue[0].in_flight = 7;
+    blue[1].url = "http://10.0.0.12:3000".to_owned();
+    (blue[1].in_flight, blue[1].ejections) = (2, 3);
+    let until = Timestamp::from_millis(1_767_225_599_000);
+    blue[1].ejected = Some(Ejection { until, why: "5 failures in a row".to_owned() });
+    let text = render(&status, 120, false);
+    for expected in [
+        "● 10.0.0.11:3000, 7 in flight ",
+        "◌ 10.0.0.12:3000, 2 in flight",
+        "\n  ejected: blue http://10.0.0.12:3000: 5 failures in a row; until 2025-12-31 23:59:59 UTC (3 times by now)\n",
+    ] {
+        assert!(text.contains(expected), "{expected:?} in\n{text}");
+    }
+    assert!(plain_lines(&status)[0].contains(", blue: 1 of 3 ejected"), "{:?}", plain_lines(&status));
 }
 
 #[test]

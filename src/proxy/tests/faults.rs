@@ -67,6 +67,30 @@ fn without_a_healthy_endpoint_stable_answers_for_the_candidate_and_the_candidate
 }
 
 #[test]
+fn failures_in_a_row_at_an_endpoint_ring_where_somebody_wants_to_know() {
+    let failing = origin(|_, stream| write!(stream, "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").is_ok());
+    let gate = gate(&failing, &failing).start();
+    let ring_after = |failures| {
+        gate.publish(|service| service.groups[Blue].members()[0].endpoint.ring_after(failures));
+    };
+    let rings = || std::pin::pin!(gate.tallies.endpoints_alarm().notified()).as_mut().enable();
+    let fail = |times| {
+        (0..times).for_each(|_| assert_eq!(gate.get("/", "").status, 500));
+        gate.until_quiet();
+    };
+    fail(3);
+    assert!(!rings(), "nobody asked");
+    ring_after(Some(3));
+    fail(2);
+    assert!(!rings());
+    fail(1);
+    assert!(rings(), "the sixth");
+    ring_after(None);
+    fail(3);
+    assert!(!rings());
+}
+
+#[test]
 fn stable_never_spills_and_a_candidate_may_be_told_not_to() {
     let (blue, green) = (answer("blue"), answer("green"));
     let dead = gate(&blue, &green).endpoints(Blue, &[(blue.address, Unhealthy)]).start();

@@ -55,6 +55,8 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
             name: "shop".into(),
             routes: vec![Route { host: HostPattern::Any, path: PathPrefix::root() }],
             health: Default::default(),
+            balance: Default::default(),
+            ejection: None,
             when_unhealthy: Default::default(),
             tester: None,
             tell: crate::routing::Tell {

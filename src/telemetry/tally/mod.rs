@@ -180,6 +180,11 @@ impl Tallies {
         self.boards.alarm()
     }
 
+    /// Rings when an endpoint failed several times in a row on one thread; the same as [`Tallies::alarm`] otherwise.
+    pub fn endpoints_alarm(&self) -> &Arc<Notify> {
+        self.boards.endpoints()
+    }
+
     /// A service's board.
     pub(super) fn board(&self, slot: ServiceSlot) -> Arc<Board> {
         self.boards.of(slot.0 as usize)

@@ -40,6 +40,7 @@ pub(super) type Sums = PerVariant<[[u64; KINDS]; STRATA]>;
 pub(in crate::telemetry) struct Boards {
     all: Mutex<Vec<Option<Arc<Board>>>>,
     alarm: Arc<Notify>,
+    endpoints: Arc<Notify>,
 }
 
 impl Boards {
@@ -54,6 +55,10 @@ impl Boards {
 
     pub(in crate::telemetry) fn alarm(&self) -> &Notify {
         &self.alarm
+    }
+
+    pub(in crate::telemetry) fn endpoints(&self) -> &Arc<Notify> {
+        &self.endpoints
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as Peer;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -258,7 +259,7 @@ fn request(asked: Asked) -> Request<Body> {
 }
 
 fn slot() -> Slot {
-    Pools::<Empty<Bytes>>::new(1).slot().expect("nothing is open")
+    Pools::<Empty<Bytes>>::new(1, Arc::default()).slot().expect("nothing is open")
 }
 
 fn fields(map: &HeaderMap) -> Fields {

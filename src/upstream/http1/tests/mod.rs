@@ -88,7 +88,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 async fn connect(url: &EndpointUrl) -> Connection<Script> {
-    let slot = Pools::<http_body_util::Empty<Bytes>>::new(1).slot().unwrap();
+    let slot = Pools::<http_body_util::Empty<Bytes>>::new(1, Default::default()).slot().unwrap();
     let way = Way::new(url.clone(), &Reach::default(), &Names::default());
     Connection::connect(&Endpoint::new(0, way, 1), Duration::from_secs(20), slot).await.unwrap()
 }
