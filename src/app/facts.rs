@@ -25,6 +25,7 @@ fn describe(service: &Service, rollout: Option<RolloutFigures>) -> ServiceFacts 
     ServiceFacts {
         name: service.settings.name.to_string(),
         slot: ServiceSlot(service.slot),
+        mirror: service.mirror,
         locked: split.lock,
         rollout: rollout.map(told),
         variants: PerVariant::from_fn(|variant| {

@@ -16,6 +16,7 @@ mod endpoint_tls;
 mod file;
 mod listen;
 mod meant;
+mod mirror;
 mod outside;
 mod plan;
 mod planner;

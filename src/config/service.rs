@@ -10,6 +10,7 @@ use super::file::{
     EndpointFile, HealthFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile, TimeoutsFile,
     VariantFile, VariantLong,
 };
+use super::mirror::mirror;
 use super::plan::{Draft, Known, Name, Reader, Usual, draft, layered, scheduled, schedules, slo, unknown};
 use super::planner::{DEFAULT_SCHEDULE, ServicePlans};
 use super::problem::{Findings, below};
@@ -73,6 +74,13 @@ pub(super) fn build(
                 format!("{candidate} has no endpoint that {weight} could go to; add one or start at 0%")
             })
         });
+    let (mirror, initial_mirror) =
+        mirror(findings, &below(&at, "mirror"), file.mirror.unwrap_or_default(), |share| {
+            let wanting = variants[candidate].endpoints.is_empty() && !variants[candidate].has_problem;
+            (share > Weight::ZERO && wanting).then(|| {
+                format!("{candidate} has no endpoint that copies could go to; add one or start at 0%")
+            })
+        });
     let settings = ServiceSettings {
         name: name.text.as_str().into(),
         routes,
@@ -91,6 +99,7 @@ pub(super) fn build(
                 .map(|Bytes(bytes)| bytes),
         },
         upgrades: upgrades(findings, &below(&at, "upgrades"), file.upgrades),
+        mirror,
     };
     let version = PerVariant::from_fn(|variant| variants[variant].version.clone());
     let reach = PerVariant::from_fn(|variant| variants[variant].reach.clone());
@@ -101,6 +110,7 @@ pub(super) fn build(
         recognition,
         stable,
         initial_weight,
+        initial_mirror,
         endpoints,
         reach,
         version,

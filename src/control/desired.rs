@@ -47,6 +47,9 @@ pub struct ServiceState {
     pub stable: Variant,
     /// The candidate's weight.
     pub weight: Weight,
+    /// The share of stable's visitors whose requests are copied to the candidate. 0 while there is a lock.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror: Weight,
     /// Changes whenever the weight becomes 0; what was pinned under another epoch does not count. Epochs
     /// are generation numbers, so they never repeat either.
     pub epoch: u64,
@@ -118,6 +121,10 @@ pub struct Answer {
     pub live_us: u64,
     /// What changed.
     pub changes: Vec<Delta>,
+}
+
+fn is_zero(share: &Weight) -> bool {
+    *share == Weight::ZERO
 }
 
 impl ServiceState {
@@ -281,6 +288,7 @@ pub(super) mod tests {
             name: name.into(),
             stable: Variant::Blue,
             weight: Weight::from_percent(percent).unwrap(),
+            mirror: Weight::ZERO,
             epoch: 1,
             recognition: recognition(name),
             lock: None,

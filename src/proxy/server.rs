@@ -103,7 +103,7 @@ impl Proxy {
         let addresses = sockets.addresses();
         let kept = sockets.try_clone().map_err(StartError::Share)?;
         let listeners = sockets.deal(count);
-        let lobby = Lobby::new();
+        let lobby = Lobby::new(settings.threads);
         let (phase, told) = watch::channel(Phase::Serving);
         let (count_down, alive) = watch::channel(count);
         let count_down = Arc::new(count_down);

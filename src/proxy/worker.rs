@@ -5,6 +5,8 @@
 //! handed out by a count that only this thread touches.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use super::cookies::CookieNames;
 use super::exchange::{Attention, Exchange};
 use super::guests::Guests;
 use super::headers;
+use super::mirror::Mirrors;
 use super::pipe::PIPE_BYTES;
 use super::registry::Registry;
 use super::room::Room;
@@ -27,7 +30,7 @@ use super::tls::{Tickets, TlsSettings};
 use crate::clock::Timestamp;
 use crate::routing::{Service, Table};
 use crate::telemetry::{AccessLogHandle, ServiceSlot, ServiceTally, WorkerTally};
-use crate::traffic::{Keys, PerVariant};
+use crate::traffic::{Keys, PerVariant, Weight};
 use crate::upstream::{EndpointPool, Pools, Slot};
 
 /// The longest time between two beats; also how soon an idle worker notices a new table.
@@ -48,6 +51,7 @@ pub(super) struct Worker {
     pub(super) room: RefCell<Box<[u8]>>,
     pub(super) exchanges: Registry<Rc<Exchange>>,
     pub(super) clients: Registry<Rc<Attention>>,
+    pub(super) mirrors: Mirrors,
     pub(super) is_draining: Cell<bool>,
     /// What requests that have passed here bear in `CDN-Loop`.
     pub(super) passed: HeaderValue,
@@ -70,11 +74,14 @@ pub(super) struct Worker {
 pub(super) struct Lobby {
     pub(super) guests: Arc<Guests>,
     pub(super) tickets: Tickets,
+    /// How many workers there are.
+    threads: u32,
 }
 
 impl Lobby {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { guests: Guests::new(), tickets: Tickets::default() })
+    pub(super) fn new(threads: NonZeroUsize) -> Arc<Self> {
+        let threads = u32::try_from(threads.get()).unwrap_or(u32::MAX);
+        Arc::new(Self { guests: Guests::new(), tickets: Tickets::default(), threads })
     }
 }
 
@@ -115,6 +122,7 @@ impl Worker {
             room: RefCell::new(vec![0; PIPE_BYTES].into_boxed_slice()),
             exchanges: Registry::new(),
             clients: Registry::new(),
+            mirrors: Mirrors::new(),
             is_draining: Cell::new(false),
             passed: headers::passed_by(process),
             lobby,
@@ -164,6 +172,16 @@ impl Worker {
     /// The right to open one more connection to an endpoint. `None`: too many are busy.
     pub(super) fn slot(&self) -> Option<Slot> {
         self.pools.slot()
+    }
+
+    /// The same for what can be done without. `None`: too few are left.
+    pub(super) fn spare_slot(&self) -> Option<Slot> {
+        self.pools.spare_slot()
+    }
+
+    /// This thread's part of what all of them may do at once; at least 1.
+    pub(super) fn share_of_thread(&self, all: u32) -> u32 {
+        all.div_ceil(self.lobby.threads)
     }
 
     /// The wall clock, up to one beat old.
@@ -238,6 +256,7 @@ impl Worker {
     /// Lets go of services that are no more, and marks what a kill ends.
     fn turn_to_new_table(&self, now: Instant) {
         let mut cuts = Vec::new();
+        self.end_mirroring();
         self.table(|table| {
             let mut views = self.views.borrow_mut();
             let mut kept: Vec<Option<Rc<ServiceView>>> = Vec::new();
@@ -271,6 +290,18 @@ impl Worker {
                 exchange.cut_at(now + grace.mul_f64(1.0 + jitter));
             }
         });
+    }
+
+    /// Ends copies of requests where there are to be none any more.
+    fn end_mirroring(&self) {
+        if self.mirrors.is_empty() {
+            return;
+        }
+        let mirrored: HashSet<u32> = self.table(|table| {
+            let mirrored = table.services().iter().filter(|service| service.mirror > Weight::ZERO);
+            mirrored.map(|service| service.slot).collect()
+        });
+        self.mirrors.keep(|slot| mirrored.contains(&slot));
     }
 
     /// From now on every answer ends its connection.

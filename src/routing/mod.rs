@@ -5,6 +5,7 @@
 
 mod host;
 mod matching;
+mod mirror;
 mod path;
 mod service;
 mod success;
@@ -13,6 +14,7 @@ mod upgrade;
 
 pub use host::{Host, HostError, HostPattern};
 pub use matching::{Matcher, Overlap, Route};
+pub use mirror::{MirrorMethods, MirrorSettings};
 pub use path::{PathError, PathPrefix, normalise};
 pub use service::{
     Limits, Recognition, Secret, ServiceSettings, Tell, TesterOverride, Timeouts, UserKey, WhenUnhealthy,

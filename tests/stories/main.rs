@@ -9,6 +9,7 @@ mod cookie;
 mod drain;
 mod kill;
 mod many_services;
+mod mirror;
 mod reload;
 mod requests_bad_input;
 mod restart;
