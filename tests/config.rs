@@ -402,6 +402,20 @@ fn doubtful_settings_are_warned_about() {
         "services.shop.split.user = header:x    line 4: counts only with by: user",
     );
     check(
+        &shop("blue: http://a:1\nmirror: {methods: all}"),
+        "services.shop.mirror.methods = all    line 4: what changes something happens twice, unless the candidate's side \
+         effects go nowhere",
+    );
+    check(
+        &shop("blue: http://a:1\nmirror: {methods: [GET, POST]}"),
+        "services.shop.mirror.methods = POST    line 4: may change something, which happens twice then, unless the \
+         candidate's side effects go nowhere",
+    );
+    check(
+        &shop("blue: http://a:1\nmirror: {compare: body}"),
+        "services.shop.mirror.compare    line 4: statuses are always compared; list status, too",
+    );
+    check(
         &format!("trusted_proxies: {{from: 0.0.0.0/0}}\n{}", shop(LINE)),
         "trusted_proxies.from[0] = 0.0.0.0/0    line 1: everybody may now say whatever address they come from",
     );

@@ -100,7 +100,7 @@ pub(super) struct MirrorShard {
 
 impl MirrorShard {
     pub(super) fn count(&self, mirrored: &Mirrored) {
-        // Before the results: who reads them has read no more pairs than there are results.
+        // Before the result: whoever has read of a pair misses nothing of what is said about it.
         for (counter, is_so) in [
             (&self.status_differs, mirrored.status_differs),
             (&self.body_differs, mirrored.body_differs),
@@ -124,9 +124,9 @@ impl MirrorShard {
 
     /// Pairs, and of these those of which only the copy or only the original failed.
     pub(super) fn pairs(&self) -> [u64; 3] {
-        // After the pairs, so that they are never more: see `count`.
         let unpaired = self.results[MirrorResult::Unpaired as usize].read();
         let all: u64 = self.results.iter().map(Counter::read).sum();
+        // In this order: see `count`.
         let only = [self.only_copy_failed.read(), self.only_original_failed.read()];
         [all.saturating_sub(unpaired), only[0], only[1]]
     }
