@@ -170,6 +170,7 @@ fn config(at: usize) -> ServiceConfig {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         upgrades: Vec::new(),
+        mirror: Default::default(),
     };
     ServiceConfig {
         settings: Arc::new(settings),
@@ -182,6 +183,7 @@ fn config(at: usize) -> ServiceConfig {
         },
         stable: Variant::Blue,
         initial_weight: Weight::ZERO,
+        initial_mirror: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         reach: PerVariant::default(),
         version: PerVariant::default(),

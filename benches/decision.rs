@@ -13,7 +13,9 @@ use tidegate::proxy::{CookieNames, Decision, Means, Origin, decide};
 use tidegate::routing::{
     Host, HostPattern, Matcher, PathPrefix, Route, Service, ServiceSettings, Table, normalise,
 };
-use tidegate::traffic::{By, Key, Keys, Otherwise, PerVariant, Split, Variant, VisitorCookie, VisitorId};
+use tidegate::traffic::{
+    By, Key, Keys, Otherwise, PerVariant, Split, Variant, VisitorCookie, VisitorId, Weight,
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -36,6 +38,7 @@ fn service(slot: u32, by: By, weight: &str) -> Service {
             timeouts: Default::default(),
             limits: Default::default(),
             upgrades: Vec::new(),
+            mirror: Default::default(),
         }),
         slot,
         changed_at: 1,
@@ -51,6 +54,7 @@ fn service(slot: u32, by: By, weight: &str) -> Service {
             salt: "shop-2.0".into(),
             lock: None,
         },
+        mirror: Weight::ZERO,
         user_keys: ["header:x-user-id".parse().expect("a key")].into(),
         groups: PerVariant::default(),
         cut: None,

@@ -144,6 +144,7 @@ fn describe(slot: u32) -> ServiceFacts {
     ServiceFacts {
         name: format!("service-{slot}"),
         slot: ServiceSlot(slot),
+        mirror: Weight::ZERO,
         locked: None,
         rollout: None,
         variants: PerVariant { blue: variant(Role::Stable, 90), green: variant(Role::Candidate, 10) },

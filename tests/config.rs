@@ -479,6 +479,43 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
         "tell.client = visitor line 4: a client is told variant or nothing; the visitor id is for endpoints",
     );
     check_with_blue(
+        "mirror: {share: 10}",
+        "mirror.share = 10 line 4: a share needs its unit; did you mean 10%?",
+    );
+    check_with_blue(
+        "mirror: {share: 10%}",
+        "mirror.share = 10% line 4: green has no endpoint that copies could go to; add one or start at 0%",
+    );
+    check_with_blue("mirror: {methods: post}", "mirror.methods = post line 4: did you mean POST?");
+    check_with_blue(
+        "mirror: {methods: [CONNECT]}",
+        "mirror.methods = CONNECT line 4: is never mirrored; neither is what asks for another protocol",
+    );
+    check_with_blue(
+        "mirror: {methods: [GET, all]}",
+        "mirror.methods = all line 4: stands alone or not at all; list methods, or write safe or all",
+    );
+    check_with_blue(
+        "mirror: {methods: []}",
+        "mirror.methods = [] line 4: no method is left; write safe, or share: 0% to mirror nothing",
+    );
+    check_with_blue(
+        "mirror: {body: 1GiB}",
+        "mirror.body = 1GiB line 4: must be at most 16MiB; each copy under way holds its body in memory",
+    );
+    check_with_blue(
+        "mirror: {max_in_flight: 20000}",
+        "mirror.max_in_flight = 20000 line 4: must be 1 to 10000; what does not fit is dropped, and no user waits",
+    );
+    check_with_blue(
+        "mirror: {compare: [status, bodyy]}",
+        "mirror.compare = bodyy line 4: did you mean body?",
+    );
+    check_with_blue(
+        "mirror: {timeout: 0s}",
+        "mirror.timeout = 0s line 4: no time at all; write at least 1ms, or leave it out for 10s",
+    );
+    check_with_blue(
         "upgrades: [websocket, h2c]",
         "upgrades = h2c line 4: would carry requests past Tidegate unseen; HTTP/2 needs no upgrade here",
     );
@@ -502,6 +539,20 @@ fn doubtful_settings_are_warned_about() {
     check(
         &shop("blue: http://a:1\nsplit: {by: cookie, user: header:x}"),
         "services.shop.split.user = header:x    line 4: counts only with by: user",
+    );
+    check(
+        &shop("blue: http://a:1\nmirror: {methods: all}"),
+        "services.shop.mirror.methods = all    line 4: what changes something happens twice, unless the candidate's side \
+         effects go nowhere",
+    );
+    check(
+        &shop("blue: http://a:1\nmirror: {methods: [GET, POST]}"),
+        "services.shop.mirror.methods = POST    line 4: may change something, which happens twice then, unless the \
+         candidate's side effects go nowhere",
+    );
+    check(
+        &shop("blue: http://a:1\nmirror: {compare: body}"),
+        "services.shop.mirror.compare    line 4: statuses are always compared; list status, too",
     );
     check(
         &format!("trusted_proxies: {{from: 0.0.0.0/0}}\n{}", shop(LINE)),

@@ -88,6 +88,18 @@ fn gates_come_in_layers_and_none_takes_one_away() {
 }
 
 #[test]
+fn a_stage_may_mirror_before_there_is_any_weight() {
+    let plan = plan(
+        "stages: [{mirror: 10%, hold: 10m, min_requests: 500}, {mirror: 100%, hold: 1m}, {weight: 1%, hold: 5m}]",
+    );
+    let mirrors: Vec<_> =
+        plan.stages.iter().map(|stage| stage.mirror.map(|share| share.to_string())).collect();
+    assert_eq!(mirrors, [Some("10%".to_owned()), Some("100%".to_owned()), None]);
+    assert_eq!(steps(&plan), "0% 10m, 0% 1m, 1% 5m");
+    assert_eq!((plan.stages[0].min_requests, plan.check()), (500, Vec::new()));
+}
+
+#[test]
 fn stages_with_percentages_and_criteria_are_read() {
     let plan = plan(
         r#"
@@ -276,6 +288,15 @@ fn each_problem_of_a_plan_names_its_place_and_its_cure() {
     check(
         "stages:\n  - {weight: 5%, hold: 5m}\n  - {weight: 1%, hold: 5m}\n",
         "stages[1].weight = 1% line 3: falls: the stage before has 5%",
+    );
+    stage(
+        "{mirror: 10%, weight: 5%, hold: 5m}",
+        "stages[0].mirror = 10% line 2: a stage mirrors or has weight",
+    );
+    stage("{mirror: 0%, hold: 5m}", "stages[0].mirror = 0% line 2: copies nothing at 0%");
+    check(
+        "stages:\n  - {weight: 5%, hold: 5m}\n  - {mirror: 10%, hold: 5m}\n",
+        "stages[1].mirror = 10% line 3: comes after a stage with weight",
     );
     check("{schedule: canry}", "schedule = canry line 1: there is no schedule canry; did you mean canary?");
     let canary = |line: &str| format!("schedule: canary\n{line}\n");

@@ -25,8 +25,8 @@ pub use follow::Events;
 use self::wire::Call;
 use super::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, EndpointsRequest, Event, Explanation, KillRequest,
-    OverrideAnswer, OverrideRequest, ProblemKind, ReloadRequest, Reloaded, ServiceStatus, ShiftRequest,
-    Status, StopRequest, Stopping, UpgradeRequest, Upgraded, WaitQuery,
+    MirrorRequest, OverrideAnswer, OverrideRequest, ProblemKind, ReloadRequest, Reloaded, ServiceStatus,
+    ShiftRequest, Status, StopRequest, Stopping, UpgradeRequest, Upgraded, WaitQuery,
 };
 use super::socket;
 use crate::clock;
@@ -145,6 +145,14 @@ impl Client {
     /// As of every call: see [`ClientError`].
     pub fn shift(&self, request: &ShiftRequest, terms: &Terms) -> Result<Changed, ClientError> {
         self.call(post("/v1/shift", request)?.under(terms))
+    }
+
+    /// `POST /v1/mirror`.
+    ///
+    /// # Errors
+    /// As of every call: see [`ClientError`].
+    pub fn mirror(&self, request: &MirrorRequest, terms: &Terms) -> Result<Changed, ClientError> {
+        self.call(post("/v1/mirror", request)?.under(terms))
     }
 
     /// `POST /v1/kill`. A daemon that cannot do it at the moment, because another one is taking over from it, is asked

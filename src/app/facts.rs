@@ -33,6 +33,7 @@ fn describe(control: &Control, service: &Service, rollout: Option<RolloutFigures
     ServiceFacts {
         name: service.settings.name.to_string(),
         slot: ServiceSlot(service.slot),
+        mirror: service.mirror,
         locked: split.lock,
         rollout: rollout.map(told),
         variants: PerVariant::from_fn(|variant| {

@@ -36,6 +36,8 @@ pub(super) enum Verb {
     Status(Status),
     /// Set the candidate's share: `shop 25%`, or `shop=25% cart=10%`
     Shift(Shift),
+    /// Copy requests of a share of visitors to the candidate, unseen: `shop 10%`, or `shop off`
+    Mirror(Mirror),
     /// Send everybody to stable, now, and lock
     Kill(Kill),
     /// Remove locks; moves no traffic
@@ -233,6 +235,20 @@ pub(super) struct Shift {
     /// Return once nothing is in flight that was assigned before
     #[arg(long)]
     pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) change: Change,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Mirror {
+    /// `SERVICE SHARE`, `SHARE`, or any number of `SERVICE=SHARE`; `off` is 0%
+    #[arg(required = true, value_name = "SERVICE=SHARE")]
+    pub(super) words: Vec<String>,
+    /// Only if no named service changed after this generation
+    #[arg(long, value_name = "N")]
+    pub(super) if_generation: Option<u64>,
     #[command(flatten)]
     pub(super) change: Change,
     #[command(flatten)]

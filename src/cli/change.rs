@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::args::{Arm, Change, Claim, Deploy, Kill, Once, Shift};
+use super::args::{Arm, Change, Claim, Deploy, Kill, Mirror, Once, Shift};
 use super::failure::Failure;
 use super::order::{Deployment, Shares};
 use super::{figures, json, only_service, reach};
 use crate::admin::api::{
-    ArmRequest, Changed, DeployRequest, KillRequest, ServiceChange, ShiftRequest, WaitQuery,
+    ArmRequest, Changed, DeployRequest, KillRequest, MirrorRequest, ServiceChange, ShiftRequest, WaitQuery,
 };
 use crate::admin::client::{Client, Terms, printable};
 use crate::clock;
@@ -34,6 +34,21 @@ pub(super) fn shift(shift: Shift, out: &mut dyn Write) -> Result<(), Failure> {
     let changed = client.shift(&request, &Terms { if_generation, idempotency_key })?;
     tell(out, how.json, &changed, shifted)?;
     if wait { nothing_older(&client, &changed, how.timeout, how.json, out) } else { Ok(()) }
+}
+
+pub(super) fn mirror(mirror: Mirror, out: &mut dyn Write) -> Result<(), Failure> {
+    let Mirror { words, if_generation, change, reach: how } = mirror;
+    let shares = Shares::parse_mirrored(&words)?;
+    let client = reach(&how, false)?;
+    let services = match shares {
+        Shares::ByService(services) => services,
+        Shares::OfTheOnly(share) => [(only_service(&client)?, share)].into(),
+    };
+    let services = services.into_iter().map(|(service, share)| (service, share.to_string())).collect();
+    let Change { reason, claim: Claim { claimed }, once: Once { idempotency_key } } = change;
+    let request = MirrorRequest { services, reason, claimed };
+    let changed = client.mirror(&request, &Terms { if_generation, idempotency_key })?;
+    tell(out, how.json, &changed, mirrored)
 }
 
 pub(super) fn kill(kill: Kill, out: &mut dyn Write) -> Result<(), Failure> {
@@ -214,6 +229,17 @@ fn shifted(change: &ServiceChange) -> String {
     moved(change)
 }
 
+fn mirrored(change: &ServiceChange) -> String {
+    let ServiceChange { candidate, to, mirror_from, mirror, .. } = change;
+    let share = match mirror_from == mirror {
+        true => format!("mirroring to {candidate} stays at {}", figures::share(*mirror)),
+        false => {
+            format!("mirroring to {candidate} {} → {}", figures::share(*mirror_from), figures::share(*mirror))
+        }
+    };
+    format!("{share}, {candidate} stays at {}", figures::share(*to))
+}
+
 fn killed(change: &ServiceChange) -> String {
     let locked = if change.changed { "locked" } else { "was locked already" };
     format!("{}, {locked}", moved(change))
@@ -248,6 +274,8 @@ mod tests {
             candidate: Variant::Green,
             from: Weight::from_percent(from).unwrap(),
             to: Weight::from_percent(to).unwrap(),
+            mirror_from: Weight::ZERO,
+            mirror: Weight::ZERO,
             lock: None,
             changed: from != to,
             endpoints: Vec::new(),

@@ -144,6 +144,8 @@ mod tests {
                 candidate: Variant::Green,
                 from: Weight::ZERO,
                 to: Weight::ZERO,
+                mirror_from: Weight::ZERO,
+                mirror: Weight::ZERO,
                 lock: None,
                 changed,
                 endpoints: Vec::new(),

@@ -61,6 +61,7 @@ fn obey(verb: Verb, demo: fn(u16) -> Result<(), Failure>, out: &mut dyn Write) -
         Verb::Demo(Demo { verb: Some(DemoVerb::Break(order)), .. }) => steer::break_green(order, out),
         Verb::Status(order) => look::status(order, out),
         Verb::Shift(order) => change::shift(order, out),
+        Verb::Mirror(order) => change::mirror(order, out),
         Verb::Kill(order) => change::kill(order, out),
         Verb::Arm(order) => change::arm(order, out),
         Verb::Deploy(order) => change::deploy(order, out),

@@ -15,14 +15,35 @@ pub(super) enum Shares {
 }
 
 impl Shares {
+    /// The same for `mirror`, where `off` is 0 %.
+    pub(super) fn parse_mirrored(words: &[String]) -> Result<Self, Failure> {
+        let share = |word: &String| match word.strip_suffix("off") {
+            Some(service) if service.is_empty() || service.ends_with('=') => format!("{service}0%"),
+            _ => word.clone(),
+        };
+        // A service may be called off; its share comes last.
+        let last = words.len().saturating_sub(1);
+        let is_share = |at: usize, word: &String| at == last || word.contains('=');
+        let words: Vec<_> = words
+            .iter()
+            .enumerate()
+            .map(|(at, word)| if is_share(at, word) { share(word) } else { word.clone() })
+            .collect();
+        Self::parse_for("mirror", &words)
+    }
+
     /// `25%`, `shop 25%`, or `shop=25% cart=10%`.
     pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
+        Self::parse_for("shift", words)
+    }
+
+    fn parse_for(verb: &str, words: &[String]) -> Result<Self, Failure> {
         match words {
             [share] if !share.contains('=') => {
                 let names_a_service = !share.starts_with(|c: char| c.is_ascii_digit() || "-+.%".contains(c));
                 if names_a_service {
                     return Err(usage(format!(
-                        "{share:?} alone says no share; write `tidegate shift {share} 25%`"
+                        "{share:?} alone says no share; write `tidegate {verb} {share} 25%`"
                     )));
                 }
                 Ok(Self::OfTheOnly(weight(share)?))
@@ -145,6 +166,26 @@ mod tests {
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn mirroring_is_off_at_no_share() {
+        let check = |line: &str, expected: &str| {
+            let said = match Shares::parse_mirrored(&words(line)) {
+                Ok(Shares::OfTheOnly(share)) => share.to_string(),
+                Ok(Shares::ByService(shares)) => {
+                    shares.iter().map(|(service, share)| format!("{service} {share};")).collect()
+                }
+                Err(failure) => failure.to_string(),
+            };
+            assert_eq!(said, expected, "{line}");
+        };
+        check("off", "0%");
+        check("10%", "10%");
+        check("shop off", "shop 0%;");
+        check("off off", "off 0%;");
+        check("shop=off cart=5%", "cart 5%;shop 0%;");
+        check("shop", "\"shop\" alone says no share; write `tidegate mirror shop 25%`");
     }
 
     #[test]

@@ -7,8 +7,10 @@ use super::figures::{self, NOTHING};
 use super::paint::{Line, Span, Style};
 use super::rollout::show;
 use super::watch::Form;
-use crate::admin::api::{Ejection, EndpointStatus, Predecessor, ServiceStatus, Status, VariantStatus};
-use crate::traffic::{By, Lock, PerVariant, Role, Variant};
+use crate::admin::api::{
+    Ejection, EndpointStatus, MirrorStatus, Predecessor, ServiceStatus, Status, VariantStatus,
+};
+use crate::traffic::{By, Lock, PerVariant, Role, Variant, Weight};
 
 /// More services than this are listed with one line each.
 const TABLES_MAX: usize = 5;
@@ -142,6 +144,10 @@ fn table(service: &ServiceStatus, detail: Detail, width: usize) -> Vec<Line> {
         );
     }
     lines.extend(endpoint_troubles(service, width));
+    if let Some(mirror) = &service.mirror {
+        let story = mirror_story(service.candidate, mirror);
+        lines.extend(note(Style::Bold, "mirroring", &story, width));
+    }
     if let Some(lock) = &service.lock {
         lines.extend(note(Style::Trouble, "locked", &lock_story(&service.name, lock), width));
     }
@@ -258,6 +264,42 @@ fn endpoint_troubles(service: &ServiceStatus, width: usize) -> Vec<Line> {
     lines
 }
 
+fn mirror_story(candidate: Variant, mirror: &MirrorStatus) -> String {
+    let stable = candidate.other();
+    let mut story = format!(
+        "{} of {stable}'s visitors, to {candidate}; {} compared, {} different",
+        figures::share(mirror.share),
+        figures::count(mirror.compared),
+        figures::count(mirror.different),
+    );
+    let parts = [
+        (mirror.status_differs, "by status".to_owned()),
+        (mirror.body_differs, "by body".to_owned()),
+        (mirror.only_candidate_failed, format!("failed by {candidate} alone")),
+        (mirror.only_stable_failed, format!("failed by {stable} alone")),
+    ];
+    let parts: Vec<_> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", figures::count(count)))
+        .collect();
+    if !parts.is_empty() {
+        story.push_str(&format!(" ({})", parts.join(", ")));
+    }
+    let dropped: u64 = mirror.dropped.values().sum();
+    story.push_str(&format!(", {} dropped", figures::count(dropped)));
+    if mirror.candidate_p99_ms.is_some() {
+        story.push_str(&format!(
+            "; {candidate} p50 {} p99 {}, {stable} p50 {} p99 {}",
+            figures::millis(mirror.candidate_p50_ms),
+            figures::millis(mirror.candidate_p99_ms),
+            figures::millis(mirror.stable_p50_ms),
+            figures::millis(mirror.stable_p99_ms),
+        ));
+    }
+    story
+}
+
 fn lock_story(service: &str, lock: &Lock) -> String {
     let reason = lock.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let at = seconds(&lock.at.to_string());
@@ -331,6 +373,9 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
     let mut remarks = Vec::new();
     if let Some(lock) = &service.lock {
         remarks.push((Style::Trouble, format!("locked: {}", lock.cause)));
+    }
+    if let Some(mirror) = service.mirror.as_ref().filter(|mirror| mirror.share > Weight::ZERO) {
+        remarks.push((Style::Plain, format!("mirroring {}", figures::share(mirror.share))));
     }
     remarks.extend(service.rollout.as_ref().and_then(show::remark));
     for (place, variant) in service.variants.iter() {

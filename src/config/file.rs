@@ -12,8 +12,8 @@ use super::endpoints::GrpcService;
 use super::outside::{AlertsFile, ChannelFile, HookFile, SourceFile};
 use super::plan::{GatesFile, Name, PlanFile, Ratio, SloFile, Statuses};
 use super::scalar::{
-    Bytes, CheckPath, ClientAuthMode, Count, Fact, ListenAddress, LogMode, LongTime, RedirectPort,
-    SecretSource, Switch, TelemetryAddress,
+    Bytes, CheckPath, ClientAuthMode, Compared, Count, Fact, ListenAddress, LogMode, LongTime, MirrorMethod,
+    RedirectPort, SecretSource, Switch, TelemetryAddress,
 };
 use super::written::{List, Named, Never, Short, Written};
 use crate::proxy::{ForwardedHeader, TlsVersion};
@@ -244,6 +244,8 @@ pub(super) struct ServiceFile {
     /// What a connection may change to, one or a list: a protocol's name, or NAME/VERSION; [] for nothing. Default
     /// websocket. Requests for others go on as if they had not asked.
     pub(super) upgrades: Option<List<UpgradeToken>>,
+    /// How requests are copied to the candidate, which nobody gets an answer of. Default: they are not.
+    pub(super) mirror: Option<MirrorFile>,
     /// What happens when a gate fails after a shift by hand: rollback (what the gate says), notify (people are told, nothing
     /// else) or off. Default rollback.
     pub(super) guard: Option<Written<GuardMode>>,
@@ -431,6 +433,25 @@ pub(super) struct TimeoutsFile {
     pub(super) total: Option<Written<Duration>>,
     /// The same for tunnels, event streams and gRPC calls. Default: unlimited.
     pub(super) stream: Option<Written<Duration>>,
+}
+
+/// Copies of requests for the candidate, whose answers are compared and thrown away.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MirrorFile {
+    /// The share of stable's visitors whose requests are copied, at first: 10%. `tidegate mirror` changes it. Default 0%.
+    pub(super) share: Option<Written<Weight>>,
+    /// What is copied: safe (GET, HEAD, OPTIONS), all, or methods, one or a list. What changes something happens twice!
+    /// Default safe.
+    pub(super) methods: Option<List<MirrorMethod>>,
+    /// Requests with a larger body are not copied, at most 16MiB. Default 64KiB.
+    pub(super) body: Option<Written<Bytes>>,
+    /// How long a copy may take, its answer included. Default 10s.
+    pub(super) timeout: Option<Written<Duration>>,
+    /// Copies under way at once, 1 to 10000; what does not fit is dropped. Default 128.
+    pub(super) max_in_flight: Option<Written<Count>>,
+    /// What of both answers is compared: status (always), latency, body (its first MiB). Default [status, latency].
+    pub(super) compare: Option<List<Compared>>,
 }
 
 /// Bounds on requests.

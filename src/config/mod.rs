@@ -19,6 +19,7 @@ mod file;
 pub(crate) mod laws;
 mod listen;
 mod meant;
+mod mirror;
 mod outside;
 mod plan;
 mod planner;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 use ipnet::IpNet;
 use schemars::{Schema, json_schema};
 
@@ -412,6 +412,7 @@ words! {
     ForwardedHeader: "x-forwarded-for" => Self::XForwardedFor, "forwarded" => Self::Forwarded;
     ClientAuthMode: "required" => Self::Required, "optional" => Self::Optional;
     Fact: "variant" => Self::Variant, "visitor" => Self::Visitor;
+    Compared: "status" => Self::Status, "latency" => Self::Latency, "body" => Self::Body;
     LogMode: "off" => Self::Off, "sampled" => Self::Sampled, "all" => Self::All;
     GuardMode: "rollback" => Self::Rollback, "notify" => Self::Notify, "off" => Self::Off;
     OnFail: "rollback" => Self::Rollback, "pause" => Self::Pause;
@@ -421,6 +422,45 @@ words! {
     Event: "start" => Self("start"), "stage" => Self("stage"), "suspect" => Self("suspect"),
         "pause" => Self("pause"), "rollback" => Self("rollback"), "promotion" => Self("promotion"),
         "keep-over" => Self("keep-over"), "progress" => Self("progress");
+}
+
+/// A method that is mirrored, or which ones are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MirrorMethod {
+    Safe,
+    All,
+    Named(Method),
+}
+
+impl Scalar for MirrorMethod {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "safe" => return Ok(Self::Safe),
+            "all" => return Ok(Self::All),
+            "CONNECT" => {
+                return Err("is never mirrored; neither is what asks for another protocol".to_owned());
+            }
+            _ => {}
+        }
+        let upper = text.to_ascii_uppercase();
+        match Method::from_bytes(text.as_bytes()) {
+            Ok(method) if upper == text => Ok(Self::Named(method)),
+            Ok(_) if Method::from_bytes(upper.as_bytes()).is_ok() => Err(format!("did you mean {upper}?")),
+            Ok(_) | Err(_) => Err("is no method; write safe, all, or methods such as [GET, POST]".to_owned()),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "examples": ["safe", "all", "GET", "POST"] })
+    }
+}
+
+/// What of two answers is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compared {
+    Status,
+    Latency,
+    Body,
 }
 
 pub(super) fn choose<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, String> {

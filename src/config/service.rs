@@ -12,6 +12,7 @@ use super::file::{
     EndpointFile, HealthFile, LimitsFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile,
     TimeoutsFile, VariantFile, VariantLong,
 };
+use super::mirror::mirror;
 use super::plan::{Draft, Known, Name, Reader, Usual, draft, layered, scheduled, schedules, slo, unknown};
 use super::planner::{DEFAULT_SCHEDULE, ServicePlans};
 use super::problem::{Findings, below};
@@ -82,6 +83,13 @@ pub(super) fn build(
         Checked { protocol: settings.reach.protocol, health: settings.health.take() }
     });
     let health = health(findings, &at, file.health, checked);
+    let (mirror, initial_mirror) =
+        mirror(findings, &below(&at, "mirror"), file.mirror.unwrap_or_default(), |share| {
+            let wanting = variants[candidate].endpoints.is_empty() && !variants[candidate].has_problem;
+            (share > Weight::ZERO && wanting).then(|| {
+                format!("{candidate} has no endpoint that copies could go to; add one or start at 0%")
+            })
+        });
     let settings = ServiceSettings {
         name: name.text.as_str().into(),
         routes,
@@ -96,6 +104,7 @@ pub(super) fn build(
         timeouts: timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default()),
         limits: limits(findings, &below(&at, "limits"), &file.limits.unwrap_or_default(), in_flight_max),
         upgrades: upgrades(findings, &below(&at, "upgrades"), file.upgrades),
+        mirror,
     };
     let version = PerVariant::from_fn(|variant| variants[variant].version.clone());
     let reach = PerVariant::from_fn(|variant| variants[variant].reach.clone());
@@ -106,6 +115,7 @@ pub(super) fn build(
         recognition,
         stable,
         initial_weight,
+        initial_mirror,
         endpoints,
         reach,
         version,

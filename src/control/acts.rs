@@ -27,7 +27,8 @@ impl Turn {
     }
 
     fn of(before: &ServiceState, after: ServiceState, happened: Option<Happened>) -> Self {
-        let direction = match after.weight > before.weight || after.stable != before.stable {
+        let rises = after.weight > before.weight || after.mirror > before.mirror;
+        let direction = match rises || after.stable != before.stable {
             true => Direction::TowardCandidate,
             false => Direction::TowardStable,
         };
@@ -70,6 +71,15 @@ pub(super) fn shift(
         Happened::new("pause", format!("paused: {} shifted {candidate} from {from} to {weight}", stamp.actor))
     });
     Ok(Turn::of(state, after, happened))
+}
+
+/// Another share of stable's visitors whose requests are copied to the candidate. Nobody gets its answers, but it gets
+/// traffic: more of it needs what a shift up needs.
+pub(super) fn mirror(state: &ServiceState, share: Weight, facts: &Facts) -> Result<Turn, Refusal> {
+    if share > state.mirror {
+        may_rise(state, facts)?;
+    }
+    Ok(Turn::of(state, ServiceState { mirror: share, ..state.clone() }, None))
 }
 
 /// A rollout by a plan. It takes the place of a manual one.

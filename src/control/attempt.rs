@@ -13,6 +13,7 @@ use super::recovery::is_kept;
 use super::saver::Ticket;
 use crate::clock;
 use crate::store::AuditEntry;
+use crate::telemetry::ServiceSlot;
 use crate::traffic::{Cause, Variant, Weight};
 
 /// How long a change toward stable waits for the disk before it is acknowledged without.
@@ -216,6 +217,13 @@ impl Attempt {
             let sentence = delta.happened.as_ref().map(|happened| happened.sentence.clone());
             self.control.inner.rollouts.say(&delta.service, sentence);
         }
+        for delta in
+            changes.iter().filter(|delta| delta.mirror_before == Weight::ZERO && delta.mirror > Weight::ZERO)
+        {
+            if let Some(service) = live.service(&delta.service) {
+                self.control.mirror_anew(ServiceSlot(service.slot));
+            }
+        }
         self.control.publish(live, generation);
         let live_after = clock::now().saturating_duration_since(self.read_at);
         // What traffic brings at the new weight is counted from now on, not from the next beat.
@@ -361,10 +369,12 @@ fn either(one: Ticket, other: Ticket) -> Ticket {
 fn before(delta: &Delta) -> String {
     let candidate = if delta.swapped { delta.candidate.other() } else { delta.candidate };
     describe(candidate, delta.from, delta.lock_before.as_ref().map(|lock| lock.cause))
+        + &mirrored(delta, delta.mirror_before)
 }
 
 fn after(delta: &Delta) -> String {
     let mut text = describe(delta.candidate, delta.to, delta.lock.as_ref().map(|lock| lock.cause));
+    text.push_str(&mirrored(delta, delta.mirror));
     if delta.swapped {
         text.insert_str(0, &format!("{} stable, ", delta.candidate.other()));
     }
@@ -379,6 +389,12 @@ fn after(delta: &Delta) -> String {
         }
     }
     text
+}
+
+/// Said where it is or was.
+fn mirrored(delta: &Delta, share: Weight) -> String {
+    let is_said = delta.mirror > Weight::ZERO || delta.mirror_before > Weight::ZERO;
+    if is_said { format!(", mirroring {share}") } else { String::new() }
 }
 
 fn describe(candidate: Variant, weight: Weight, lock: Option<Cause>) -> String {

@@ -32,6 +32,13 @@ pub enum Change {
         /// Also up while a rollout drives a service: that ends it.
         take_over: bool,
     },
+    /// Other shares of stable's visitors whose requests are copied to the candidate, all or none.
+    Mirror {
+        /// The share by service.
+        shares: BTreeMap<Arc<str>, Weight>,
+        /// Only if none of them changed after this generation.
+        if_generation: Option<u64>,
+    },
     /// A rollout of the candidate.
     Start {
         /// The service.
@@ -75,6 +82,7 @@ impl Change {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Shift { .. } => "shift",
+            Self::Mirror { .. } => "mirror",
             Self::Start { .. } | Self::Rollout { .. } | Self::Steps(_) => "rollout",
             Self::Freeze { .. } => "freeze",
             Self::Kill(_) => "kill",
@@ -169,6 +177,12 @@ pub struct Delta {
     pub from: Weight,
     /// The candidate's weight after.
     pub to: Weight,
+    /// The share that is mirrored, before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror_before: Weight,
+    /// The share that is mirrored, after.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror: Weight,
     /// The lock before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_before: Option<Lock>,
@@ -209,6 +223,10 @@ impl Happened {
     }
 }
 
+fn is_zero(share: &Weight) -> bool {
+    *share == Weight::ZERO
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -244,11 +262,17 @@ pub fn apply(
             direction = Direction::TowardCandidate;
         }
         let (after, changed) = stamped(before, turn.after, facts, stamp);
+        // Stages that mirror bring it along.
+        if after.mirror > before.mirror {
+            direction = Direction::TowardCandidate;
+        }
         changes.push(Delta {
             service: before.name.clone(),
             candidate: after.candidate(),
             from: before.weight,
             to: after.weight,
+            mirror_before: before.mirror,
+            mirror: after.mirror,
             lock_before: before.lock.clone(),
             lock: after.lock.clone(),
             deployed: None,
@@ -272,6 +296,16 @@ pub fn apply(
                 let (state, facts) = find(name)?;
                 is_known(state, *if_generation)?;
                 put(state, acts::shift(state, *weight, *take_over, &facts, stamp)?, &facts);
+            }
+        }
+        Change::Mirror { shares, if_generation } => {
+            if shares.is_empty() {
+                return Err(Refusal::Nothing);
+            }
+            for (name, share) in shares {
+                let (state, facts) = find(name)?;
+                is_known(state, *if_generation)?;
+                put(state, acts::mirror(state, *share, &facts)?, &facts);
             }
         }
         Change::Start { service, plan } => {
@@ -356,6 +390,16 @@ fn stamped(
     // The kill file knows a lock by its epoch, also one that came at weight 0.
     let kept =
         |state: &ServiceState| state.lock.as_ref().map(|lock| lock.cause).filter(|cause| is_kept(*cause));
+    let mirrors = |state: &ServiceState| state.planned().and_then(|rollout| rollout.mirrors());
+    match (mirrors(before), mirrors(&after)) {
+        (was, Some(share)) if was != Some(share) => after.mirror = share,
+        (Some(_), None) => after.mirror = Weight::ZERO,
+        _ => {}
+    }
+    // Neither a candidate that is locked nor one that was stable until now is to get copies; nobody has asked for that.
+    if after.lock.is_some() || before.stable != after.stable {
+        after.mirror = Weight::ZERO;
+    }
     if *before == after {
         return (after, false);
     }
@@ -451,6 +495,11 @@ mod tests {
         let weights =
             weights.iter().map(|(name, percent)| ((*name).into(), Weight::from_percent(*percent).unwrap()));
         Change::Shift { weights: weights.collect(), if_generation: None, take_over: false }
+    }
+
+    fn mirror(service: &str, percent: u32) -> Change {
+        let shares = BTreeMap::from([(service.into(), Weight::from_percent(percent).unwrap())]);
+        Change::Mirror { shares, if_generation: None }
     }
 
     fn kill(names: &[&str]) -> Change {
@@ -658,6 +707,50 @@ mod tests {
     }
 
     #[test]
+    fn mirroring_more_is_toward_the_candidate_and_ends_with_a_kill() {
+        let before = desired(&[service("shop", 0)]);
+        let more = apply(&before, &mirror("shop", 10), &facts(true), &stamp()).unwrap();
+        assert_eq!(more.direction, Direction::TowardCandidate);
+        let shop = more.desired.service("shop").unwrap();
+        assert_eq!((shop.mirror.to_string(), shop.weight, shop.epoch), ("10%".into(), Weight::ZERO, 1));
+        let less = apply(&more.desired, &mirror("shop", 5), &facts(false), &stamp()).unwrap();
+        assert_eq!(less.direction, Direction::TowardStable);
+        let killed = apply(&more.desired, &kill(&["shop"]), &facts(true), &stamp()).unwrap();
+        assert_eq!(killed.changes[0].mirror, Weight::ZERO);
+        let arm = Change::Arm(Selection::Named(vec!["shop".into()]));
+        let armed = apply(&killed.desired, &arm, &facts(true), &stamp()).unwrap();
+        assert_eq!(armed.desired.service("shop").unwrap().mirror, Weight::ZERO);
+    }
+
+    #[test]
+    fn a_stage_that_mirrors_brings_its_share_along_and_takes_it_away() {
+        let minute = Hold::For(std::time::Duration::from_secs(60));
+        let tenth = Weight::from_percent(10).unwrap();
+        let stages = vec![Stage::mirrored(tenth, minute.clone()), Stage::new(tenth, minute)];
+        let plan = Arc::new(Plan::new("dark", stages));
+        let start = Change::Start { service: "shop".into(), plan };
+        let started = apply(&desired(&[service("shop", 0)]), &start, &facts(true), &stamp()).unwrap();
+        assert_eq!(started.direction, Direction::TowardCandidate);
+        let shop = started.desired.service("shop").unwrap();
+        assert_eq!((shop.mirror, shop.weight, &*shop.recognition.salt), (tenth, Weight::ZERO, "dark"));
+
+        let later = Stamp { generation: 12, ..stamp() };
+        let after = |act: Act| {
+            let act = Change::Rollout { service: "shop".into(), act };
+            let applied = apply(&started.desired, &act, &facts(true), &later).unwrap();
+            let shop = applied.desired.service("shop").unwrap();
+            (shop.mirror, shop.weight, shop.lock.is_some(), applied.direction)
+        };
+        use Direction::{TowardCandidate, TowardStable};
+        assert_eq!(after(Act::Verb(Verb::Advance)), (Weight::ZERO, tenth, false, TowardCandidate));
+        assert_eq!(after(Act::Verb(Verb::Pause)), (tenth, Weight::ZERO, false, TowardStable));
+        assert_eq!(after(Act::Verb(Verb::Rollback)), (Weight::ZERO, Weight::ZERO, false, TowardStable));
+        let fail = Step::Fail { cause: Cause::FailedRollout, sentence: "worse".into() };
+        let fail = Act::Step { after: shop.rollout.as_ref().unwrap().transitions, step: fail };
+        assert_eq!(after(fail), (Weight::ZERO, Weight::ZERO, true, TowardStable));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_with_a_sentence() {
         #[track_caller]
         fn check(state: ServiceState, change: &Change, healthy: bool, expected: &str) {
@@ -680,6 +773,8 @@ mod tests {
             true,
             "shop is locked (kill, by uid 2 at 1970-01-01T00:00:00.005Z)",
         );
+        check(locked("shop"), &mirror("shop", 1), true, "shop is locked");
+        check(service("shop", 0), &mirror("shop", 1), false, "green has no endpoint; deploy one first");
         check(service("shop", 0), &shift(&[("shop", 1)]), false, "green has no endpoint; deploy one first");
         check(service("shop", 5), &stale(0), true, "shop changed in generation 1, after 0: by tidegate at");
         check(service("gone", 5), &shift(&[("gone", 1)]), true, "no service is configured");
@@ -738,6 +833,16 @@ mod tests {
                 if !same_roles && before.weight > Weight::ZERO {
                     prop_assert_eq!(applied.direction, Direction::TowardCandidate);
                 }
+                if applied.direction == Direction::TowardStable {
+                    prop_assert!(after.mirror <= before.mirror, "{change:?}");
+                }
+                if after.mirror > before.mirror {
+                    let candidate_healthy = healthy || before.candidate() == Variant::Blue;
+                    prop_assert!(before.freeze.is_none() && candidate_healthy, "{change:?}");
+                }
+                if after.lock.is_some() || !same_roles {
+                    prop_assert_eq!(after.mirror, Weight::ZERO, "{:?}", change);
+                }
                 // Nothing rises past a lock, a freeze or a dead candidate.
                 if after.weight > before.weight {
                     let candidate_healthy = healthy || before.candidate() == Variant::Blue;
@@ -777,7 +882,7 @@ mod tests {
                 let repeats = match &change {
                     Change::Rollout { act, .. } => matches!(act, Act::Verb(Verb::Pause | Verb::Rollback)),
                     Change::Steps(_) | Change::Kill(_) | Change::Freeze { .. } | Change::Arm(_) => true,
-                    Change::Shift { .. } => true,
+                    Change::Shift { .. } | Change::Mirror { .. } => true,
                     Change::Start { .. } | Change::Deploy { .. } | Change::Endpoints(_) => false,
                 };
                 if repeats && delta.is_some() {
@@ -812,6 +917,7 @@ mod tests {
                 let weights = BTreeMap::from([("shop".into(), Weight::from_percent(percent).unwrap())]);
                 Change::Shift { weights, if_generation: None, take_over }
             }),
+            2 => (0u32..=100).prop_map(|percent| mirror("shop", percent)),
             3 => any::<bool>().prop_map(|keeps| Change::Start { service: "shop".into(), plan: plan(keeps) }),
             5 => verb.prop_map(|verb| Change::Rollout { service: "shop".into(), act: Act::Verb(verb) }),
             5 => (step, 0u64..5, 11u64..20).prop_map(|(step, after, rollout)| {

@@ -5,6 +5,7 @@
 //! a second without the disk, acknowledge all the same and say so. Toward the candidate: persist, look
 //! again, publish, acknowledge. Risk waits for the disk; safety waits for nothing.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -34,8 +35,8 @@ use crate::store::{
     AuditEntry, AuditLimits, Found, OpenError, Origin, RecordLimits, RecoverError, Recovered, SlotFile,
     StateFolder,
 };
-use crate::telemetry::{ServiceSlot, Tallies, Windows, names};
-use crate::traffic::Variant;
+use crate::telemetry::{MirrorCounts, ServiceSlot, Tallies, Windows, names};
+use crate::traffic::{PerVariant, Variant};
 use crate::upstream::{Health, Way};
 
 /// How long a change toward the candidate waits for the disk before it is given up.
@@ -148,6 +149,8 @@ pub(super) struct Inner {
     pub(super) ownership: Ownership,
     pub(super) tallies: Arc<Tallies>,
     windows: Mutex<Windows>,
+    /// What had been counted of each service when its mirroring began anew.
+    mirrored: Mutex<HashMap<ServiceSlot, PerVariant<MirrorCounts>>>,
     pub(super) rollouts: Rollouts,
     pub(super) ejections: Ejections,
     checks_changed: Notify,
@@ -294,6 +297,7 @@ impl Control {
             rollouts,
             ejections: Ejections::default(),
             windows: Mutex::new(Windows::new(tallies.clone())),
+            mirrored: Mutex::default(),
             tallies,
             checks_changed: Notify::new(),
         };
@@ -364,6 +368,20 @@ impl Control {
     /// The last minute of every service.
     pub fn windows(&self) -> MutexGuard<'_, Windows> {
         self.inner.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was copied to a variant since mirroring began or something was deployed to it, whichever was later.
+    pub fn mirrored(&self, slot: ServiceSlot, variant: Variant) -> MirrorCounts {
+        let counts = self.inner.tallies.mirrored(slot);
+        let mirrored = self.inner.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = mirrored.get(&slot).map(|before| &before[variant]);
+        before.map_or_else(|| counts[variant].clone(), |before| counts[variant].since(before))
+    }
+
+    /// From now on copies are counted from 0.
+    pub(super) fn mirror_anew(&self, slot: ServiceSlot) {
+        let counts = self.inner.tallies.mirrored(slot);
+        self.inner.mirrored.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, counts);
     }
 
     /// Why the last check of an endpoint failed.
@@ -519,6 +537,7 @@ impl Control {
         let table = self.table();
         if let Some(service) = table.services().iter().find(|known| &*known.settings.name == service) {
             self.windows().restart(ServiceSlot(service.slot), clock::now());
+            self.mirror_anew(ServiceSlot(service.slot));
         }
     }
 

@@ -48,6 +48,9 @@ pub struct ServiceState {
     pub stable: Variant,
     /// The candidate's weight.
     pub weight: Weight,
+    /// The share of stable's visitors whose requests are copied to the candidate. 0 while there is a lock.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror: Weight,
     /// Changes whenever the weight becomes 0; what was pinned under another epoch does not count. Epochs
     /// are generation numbers, so they never repeat either.
     pub epoch: u64,
@@ -126,6 +129,10 @@ pub struct Answer {
 
 fn is_bare(overlay: &PerVariant<Overlay>) -> bool {
     overlay.iter().all(|(_, overlay)| overlay.is_empty())
+}
+
+fn is_zero(share: &Weight) -> bool {
+    *share == Weight::ZERO
 }
 
 impl ServiceState {
@@ -289,6 +296,7 @@ pub(super) mod tests {
             name: name.into(),
             stable: Variant::Blue,
             weight: Weight::from_percent(percent).unwrap(),
+            mirror: Weight::ZERO,
             epoch: 1,
             recognition: recognition(name),
             lock: None,

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::rollout::{BusinessGate, Ending, Phase};
 use crate::routing::{Cut, Group, Matcher, Member, Service, ServiceSettings, Standing, SuccessRule, Table};
 use crate::shared_list::SharedList;
-use crate::traffic::{PerVariant, Variant};
+use crate::traffic::{PerVariant, Variant, Weight};
 use crate::upstream::{
     Endpoint, EndpointSpec, EndpointUrl, Health, HealthSettings, Hysteresis, MaxEjected, Name, Names, Place,
     Way, has_room,
@@ -507,6 +507,7 @@ fn assemble(
         changed_at: state.changed.generation,
         era,
         success: gates.business.as_ref().and_then(success_rule).map(Arc::new),
+        mirror: if split.lock.is_some() { Weight::ZERO } else { state.mirror },
         split,
         user_keys: state.recognition.user_keys.clone().into(),
         groups,

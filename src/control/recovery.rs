@@ -143,6 +143,7 @@ pub fn start(
             made_up += 1;
             desired.replace(ServiceState {
                 weight: Weight::ZERO,
+                mirror: Weight::ZERO,
                 epoch: kill.generation,
                 lock: Some(kill.lock.clone()),
                 rollout: state.rollout.as_ref().map(|rollout| locked_out(rollout, &kill.lock)),
@@ -187,6 +188,7 @@ pub fn first_state(config: &ServiceConfig, changed: Changed) -> ServiceState {
         name: config.settings.name.clone(),
         stable: config.stable,
         weight: config.initial_weight,
+        mirror: config.initial_mirror,
         epoch: changed.generation,
         recognition: config.recognition.clone(),
         lock: None,
@@ -220,6 +222,7 @@ fn lock_all(desired: &mut Desired, generation: u64, why: &str, now: Timestamp) {
         let kept = state.lock.clone().filter(|lock| lock.cause == Cause::Kill);
         desired.replace(ServiceState {
             weight: Weight::ZERO,
+            mirror: Weight::ZERO,
             epoch: generation,
             rollout: state.rollout.as_ref().map(|rollout| locked_out(rollout, &lost)),
             lock: Some(kept.unwrap_or_else(|| lost.clone())),

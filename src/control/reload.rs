@@ -255,6 +255,12 @@ fn drift(state: &ServiceState, config: &ServiceConfig) -> Vec<String> {
             state.weight, config.initial_weight
         ));
     }
+    if state.mirror != config.initial_mirror {
+        sentences.push(format!(
+            "{} of stable is mirrored to {candidate}, the file starts it at {}",
+            state.mirror, config.initial_mirror
+        ));
+    }
     for variant in Variant::ALL {
         let overlay = &state.overlay[variant];
         if !overlay.is_empty() {

@@ -28,6 +28,8 @@ pub struct ServiceConfig {
     pub stable: Variant,
     /// The candidate's weight at first; default 0 %.
     pub initial_weight: Weight,
+    /// The share of stable's visitors whose requests are copied to the candidate at first; default 0 %.
+    pub initial_mirror: Weight,
     /// The endpoints of each variant. A deployment replaces the candidate's, until the next one.
     pub endpoints: PerVariant<Vec<EndpointSpec>>,
     /// How the endpoints of each variant are spoken to, also those that a deployment brings.

@@ -39,6 +39,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             upgrades: Vec::new(),
+            mirror: Default::default(),
         }),
         recognition: Recognition {
             by: By::Cookie,
@@ -49,6 +50,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
         },
         stable: Variant::Blue,
         initial_weight: Weight::ZERO,
+        initial_mirror: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         reach: PerVariant::default(),
         version: PerVariant::default(),

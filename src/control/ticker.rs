@@ -21,7 +21,9 @@ use super::inbox::{Answered, Mail, Pushed};
 use super::recorder::Tape;
 use super::recovery::TIDEGATE;
 use crate::clock::{self, Timestamp};
-use crate::rollout::{Guard, GuardMode, Line, News, Reading, Rollout, Signal, Stage, Tick, Verdict};
+use crate::rollout::{
+    Guard, GuardMode, Line, Mirrored, News, Reading, Rollout, Signal, Stage, Tick, Verdict,
+};
 use crate::routing::{Service, Table};
 use crate::store::AuditEntry;
 use crate::telemetry::{Gauge, ServiceSlot};
@@ -72,6 +74,8 @@ struct Armed {
     confirms: BTreeMap<Arc<str>, Answered>,
     excess: Excess,
     verdicts: Verdicts,
+    /// What had been mirrored by the last tick.
+    mirrored: [u64; 3],
 }
 
 /// How many ticks of a service concluded what, since the process started.
@@ -225,6 +229,7 @@ impl Ticker {
                 }
                 continue;
             };
+            let is_new = had.as_ref().is_none_or(|had| had.rollout.id != rollout.id);
             let mut armed = match had {
                 Some(had) if had.rollout.id == rollout.id => had,
                 Some(_) | None => {
@@ -238,6 +243,9 @@ impl Ticker {
                     armed
                 }
             };
+            if is_new {
+                armed.mirrored = control.tallies().mirrored_pairs(armed.slot, service.split.candidate);
+            }
             armed.at = place;
             armed.arm(control, service);
             self.armed.push(armed);
@@ -346,6 +354,7 @@ impl Armed {
             confirms: BTreeMap::new(),
             excess: Excess::default(),
             verdicts: Verdicts::default(),
+            mirrored: [0; 3],
         }
     }
 
@@ -389,6 +398,7 @@ impl Armed {
     ) -> Option<Tick> {
         let rollouts = &control.inner.rollouts;
         let look = rollouts.trials().look(self.slot, now).unwrap_or_default();
+        let mirrored = self.mirrored(control, service);
         let frozen = desired.service(&self.service).is_some_and(|state| state.freeze.is_some());
         let healthy = service.groups[service.split.candidate].usable().iter().next().is_some();
         // Whole milliseconds, as they are written down; the rest is for the next tick.
@@ -397,6 +407,7 @@ impl Armed {
         let elapsed = Duration::from_millis(elapsed_ms);
         let ends = self.left_ms.is_some_and(|left_ms| left_ms > 0 && elapsed_ms >= left_ms);
         let is_quiet = is_empty(&look)
+            && mirrored == Mirrored::default()
             && self.signals.is_empty()
             && self.readings.is_empty()
             && self.confirms.is_empty()
@@ -410,6 +421,7 @@ impl Armed {
         self.ticked += elapsed;
         (self.frozen, self.healthy) = (frozen, healthy);
         let mut evidence = counted(&look, &service.split);
+        evidence.mirrored = mirrored;
         evidence.frozen = frozen;
         evidence.candidate_healthy = healthy;
         evidence.signals = std::mem::take(&mut self.signals);
@@ -446,6 +458,18 @@ impl Armed {
         };
         *count += 1;
         Some(tick)
+    }
+
+    /// What was mirrored since the last tick; nothing where no stage asks.
+    fn mirrored(&mut self, control: &Control, service: &Service) -> Mirrored {
+        if self.rollout.mirrors().is_none() {
+            return Mirrored::default();
+        }
+        let now = control.tallies().mirrored_pairs(self.slot, service.split.candidate);
+        let before = std::mem::replace(&mut self.mirrored, now);
+        let [pairs, only_candidate, only_stable] =
+            std::array::from_fn(|at| now[at].saturating_sub(before[at]));
+        Mirrored { pairs, only_candidate, only_stable }
     }
 
     /// Where nothing is judged there is nothing to replay.

@@ -91,6 +91,7 @@ fn view(gates: Gates, confirm: Confirms, phase: Phase, waiting: Option<Waiting>)
         delay: Duration::ZERO,
         stages: vec![Stage {
             weight: Weight::from_percent(5).unwrap(),
+            mirror: None,
             hold: Hold::Endless,
             min_requests: 0,
             max_hold: None,

@@ -17,6 +17,8 @@ use thiserror::Error;
 use super::client::Turn;
 use super::exchange::{Exchange, Ongoing, Waiting};
 use super::headers::{prepare_request_trailers, prepare_response_trailers};
+use super::mirror::BodyCopy;
+use super::pair::Original;
 use crate::clock;
 use crate::routing::ServiceSettings;
 use crate::telemetry::UpstreamError;
@@ -40,6 +42,15 @@ pub enum RequestBody {
     Empty,
     /// What the client sends.
     Client(ClientBody),
+    /// What a client has sent, for a copy of its request.
+    Copied(Copied),
+}
+
+/// A request body in pieces that are all there.
+#[derive(Debug)]
+pub struct Copied {
+    pieces: std::vec::IntoIter<Bytes>,
+    bytes_left: u64,
 }
 
 /// A request body as it comes from the client.
@@ -50,6 +61,7 @@ pub struct ClientBody {
     fault: Rc<Cell<Option<RequestBodyError>>>,
     bytes_left: Option<u64>,
     override_header: Option<HeaderName>,
+    copy: Option<BodyCopy>,
 }
 
 impl RequestBody {
@@ -59,6 +71,7 @@ impl RequestBody {
         settings: &ServiceSettings,
         exchange: &Rc<Exchange>,
         fault: &Rc<Cell<Option<RequestBodyError>>>,
+        copy: Option<BodyCopy>,
     ) -> Self {
         if inner.is_end_stream() {
             return Self::Empty;
@@ -66,7 +79,13 @@ impl RequestBody {
         let (exchange, fault) = (exchange.clone(), fault.clone());
         let bytes_left = settings.limits.body_bytes_max;
         let override_header = settings.tester.as_ref().map(|tester| tester.header.clone());
-        Self::Client(ClientBody { inner, exchange, fault, bytes_left, override_header })
+        Self::Client(ClientBody { inner, exchange, fault, bytes_left, override_header, copy })
+    }
+
+    /// Of these pieces.
+    pub(super) fn copied(pieces: Vec<Bytes>) -> Self {
+        let bytes_left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self::Copied(Copied { pieces: pieces.into_iter(), bytes_left })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -85,6 +104,11 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => body.poll_frame(cx),
+            Self::Copied(Copied { pieces, bytes_left }) => {
+                let piece = pieces.next();
+                *bytes_left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
         }
     }
 
@@ -92,6 +116,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Client(body) => body.inner.is_end_stream(),
+            Self::Copied(body) => body.bytes_left == 0,
         }
     }
 
@@ -99,6 +124,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.inner.size_hint(),
+            Self::Copied(body) => SizeHint::with_exact(body.bytes_left),
         }
     }
 }
@@ -131,7 +157,12 @@ impl ClientBody {
             Poll::Ready(Some(Err(error)))
         };
         match frame {
-            None => Poll::Ready(None),
+            None => {
+                if let Some(copy) = &mut self.copy {
+                    copy.ended();
+                }
+                Poll::Ready(None)
+            }
             Some(Err(_)) => failed(RequestBodyError::Broken),
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -141,6 +172,14 @@ impl ClientBody {
                     match left.checked_sub(data.len() as u64) {
                         Some(rest) => *left = rest,
                         None => return failed(RequestBodyError::TooLarge),
+                    }
+                }
+                if let Some(copy) = &mut self.copy {
+                    if let Some(data) = frame.data_ref() {
+                        copy.piece(data);
+                    }
+                    if self.inner.is_end_stream() {
+                        copy.ended();
                     }
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -174,6 +213,8 @@ struct Forwarded {
     inner: ResponseBody<RequestBody>,
     lease: Option<Lease<RequestBody>>,
     ongoing: Option<Ongoing>,
+    /// Compares the body with that of a copy's answer.
+    original: Option<Box<Original>>,
     is_complete: bool,
     is_broken: bool,
 }
@@ -201,11 +242,18 @@ impl AnswerBody {
         inner: ResponseBody<RequestBody>,
         lease: Lease<RequestBody>,
         ongoing: Ongoing,
+        original: Option<Box<Original>>,
         turn: Turn,
     ) -> Self {
         let exchange = ongoing.exchange();
-        let mut forwarded =
-            Forwarded { inner, lease: Some(lease), ongoing: None, is_complete: false, is_broken: false };
+        let mut forwarded = Forwarded {
+            inner,
+            lease: Some(lease),
+            ongoing: None,
+            original,
+            is_complete: false,
+            is_broken: false,
+        };
         if forwarded.inner.is_end_stream() {
             exchange.waiting.set(Waiting::No);
             forwarded.ongoing = Some(ongoing);
@@ -284,6 +332,9 @@ impl Forwarded {
                 }
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 exchange.bytes.set(exchange.bytes.get() + bytes);
+                if let (Some(original), Some(data)) = (&mut self.original, frame.data_ref()) {
+                    original.piece(data);
+                }
                 if self.inner.is_end_stream() {
                     self.finish();
                 } else {
@@ -301,6 +352,9 @@ impl Forwarded {
                     BodyError::Protocol(_) => exchange.failed_late(UpstreamError::Protocol),
                     // That is the client's doing.
                     BodyError::RequestBody => {}
+                }
+                if let Some(mut original) = self.original.take().filter(|_| error != BodyError::RequestBody) {
+                    original.ended(false);
                 }
                 self.lease = None;
                 self.ongoing = None;
@@ -320,6 +374,9 @@ impl Forwarded {
         let lapsed = self.ongoing.as_ref().and_then(|ongoing| ongoing.exchange().lapse());
         if let (Some(lease), Some(connection), None) = (self.lease.take(), self.inner.release(), lapsed) {
             lease.give_back(connection, clock::now());
+        }
+        if let Some(mut original) = self.original.take() {
+            original.ended(true);
         }
         self.is_complete = true;
         self.ongoing = None;

@@ -167,7 +167,8 @@ fn choose(
     Some(pool)
 }
 
-fn among(
+/// An endpoint of a variant that has not been tried.
+pub(super) fn among(
     worker: &Worker,
     view: &ServiceView,
     variant: Variant,
@@ -309,7 +310,7 @@ fn look_again(
 }
 
 /// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
-fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
+pub(super) fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
     if !request.headers().contains_key(HOST)
         && let Ok(host) = HeaderValue::from_str(&url.authority())
     {

@@ -27,7 +27,9 @@ use super::forwarded::Origin;
 use super::grpc;
 use super::headers::{self, Told, X_TIDEGATE_VARIANT};
 use super::judged::Judged;
+use super::mirror::{self, Copying};
 use super::note::{Ending, Note};
+use super::pair::Original;
 use super::redirect::location;
 use super::target::Target;
 use super::tunnel::{Landing, Tunnel};
@@ -37,7 +39,7 @@ use super::worker::ServiceView;
 use crate::clock;
 use crate::routing::Limits;
 use crate::telemetry::{Limit, ServiceLimit};
-use crate::traffic::{RatchetCookie, VisitorCookie};
+use crate::traffic::{RatchetCookie, VisitorCookie, Weight};
 use crate::upstream::{Endpoint, Sent};
 
 /// A request whose variant is decided, on its way.
@@ -49,6 +51,8 @@ pub(super) struct Passage {
     origin: Origin,
     /// What the endpoint is asked to change to.
     upgrade: Option<Upgrade>,
+    /// Learns what the client gets, if the request is mirrored.
+    original: Option<Box<Original>>,
 }
 
 /// Answers a request. `attention` wakes and ends what drives it; on HTTP/1.1, `landing` is where a tunnel is left that is
@@ -95,6 +99,8 @@ pub(super) async fn handle(
     if let Some(landing) = landing.as_ref().filter(|_| head.headers.contains_key(UPGRADE)) {
         landing.asked();
     }
+    let is_mirrored = view.service.mirror > Weight::ZERO
+        && mirror::is_chosen(worker, &view, &passage.decision, passage.origin, &head);
     let upgrade = check_length(&head.headers, &settings.limits)
         .and_then(|()| Upgrade::asked(&mut head, !body.is_end_stream(), &settings.upgrades));
     let forwarded = match upgrade {
@@ -109,10 +115,18 @@ pub(super) async fn handle(
                 origin: passage.origin,
             };
             headers::prepare_request(&mut head, &client, &told);
+            let mut upload = None;
+            if is_mirrored && passage.upgrade.is_none() {
+                let copying = mirror::begin(worker, &view, &head, !body.is_end_stream());
+                if let Some(Copying { original, upload: copy }) = copying {
+                    passage.original = Some(Box::new(original));
+                    upload = copy;
+                }
+            }
             if let Some(upgrade) = &mut passage.upgrade {
                 upgrade.ask(&mut head, &mut worker.random.borrow_mut());
             }
-            let body = RequestBody::new(body, settings, &exchange, &passage.fault);
+            let body = RequestBody::new(body, settings, &exchange, &passage.fault, upload);
             forward(worker, &passage, view.clone(), Request::from_parts(head, body)).await
         }
     };
@@ -196,7 +210,7 @@ fn begin(
             is_grpc: asked.is_grpc,
         });
         let ongoing = Ongoing::new(exchange, worker, places);
-        Ok((Passage { ongoing, fault: Rc::default(), decision, origin, upgrade: None }, view))
+        Ok((Passage { ongoing, fault: Rc::default(), decision, origin, upgrade: None, original: None }, view))
     })
 }
 
@@ -264,7 +278,7 @@ fn pass_on(
     landing: Option<Rc<Landing>>,
     turn: Turn,
 ) -> Response<AnswerBody> {
-    let Passage { ongoing, decision, origin, upgrade, .. } = passage;
+    let Passage { ongoing, decision, origin, upgrade, mut original, .. } = passage;
     let exchange = ongoing.exchange();
     let (mut head, body) = answered.response.into_parts();
     let upgrade = upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
@@ -280,6 +294,9 @@ fn pass_on(
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let stream = upgrade.and_then(|upgrade| upgrade.grant(&mut head));
+    if let Some(original) = &mut original {
+        original.answered(head.status.as_u16(), (!is_endless).then_some(answered.ttfb));
+    }
     exchange.tell_head(head.status.as_u16(), &head.headers, (!is_endless).then_some(answered.ttfb));
     let variant = exchange.serving.get();
     if variant == decision.assignment.variant {
@@ -295,7 +312,9 @@ fn pass_on(
     if !is_tunnel {
         // HTTP/1.0 knows the end of such a body only by the end of the connection.
         turn.needs_reset(version == Version::HTTP_10);
-        return Response::from_parts(head, AnswerBody::forwarded(body, answered.lease, ongoing, turn));
+        let original = original.filter(|original| original.wants_body());
+        let body = AnswerBody::forwarded(body, answered.lease, ongoing, original, turn);
+        return Response::from_parts(head, body);
     }
     if let Some(endpoint) = body.into_upgraded() {
         let tunnel = Tunnel::new(&client.worker, endpoint, ongoing, answered.lease, turn);
@@ -342,17 +361,23 @@ fn set_cookies(
 
 /// Our answer in an endpoint's place.
 fn refuse(
-    passage: Passage,
+    mut passage: Passage,
     refusal: Refusal,
     request_id: HeaderValue,
     asked: Asked,
     turn: Turn,
 ) -> Response<AnswerBody> {
+    let code = refusal.status().as_u16();
+    // What the client or we ourselves are to blame for is no answer of stable's.
+    let is_endpoints = matches!(refusal, Refusal::BadGateway | Refusal::NoEndpoint | Refusal::Late);
+    if let Some(original) = passage.original.as_mut().filter(|_| is_endpoints) {
+        original.answered(code, None);
+    }
     let exchange = passage.ongoing.exchange();
     if refusal == Refusal::BodyTooLarge {
         exchange.tally.limit_hit(ServiceLimit::Body);
     }
-    exchange.tell(refusal.status().as_u16(), None, false);
+    exchange.tell(code, None, false);
     refusal.answer(request_id, asked, turn)
 }
 

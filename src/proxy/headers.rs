@@ -28,6 +28,8 @@ pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const X_TIDEGATE_VARIANT: HeaderName = HeaderName::from_static("x-tidegate-variant");
+/// What marks copies of requests that a visitor gets nothing of.
+pub(super) const X_TIDEGATE_MIRROR: HeaderName = HeaderName::from_static("x-tidegate-mirror");
 /// Whom a request has passed (RFC 8586).
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_TIDEGATE_VISITOR: HeaderName = HeaderName::from_static("x-tidegate-visitor");

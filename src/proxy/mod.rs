@@ -11,6 +11,7 @@
 //!                                 ├─ upgrade    whether it is to be HTTP no more
 //!                                 ├─ headers    what goes on and what stops here
 //!                                 ├─ forward    to an endpoint, again if that is safe (retry)
+//!                                 ├─ mirror     a copy for the candidate, unseen (pair: compared)
 //!                                 ├─ exchange   one request, one outcome
 //!                                 └─ tunnel     bytes both ways, after an upgrade (pipe: one way)
 //! ```
@@ -37,8 +38,10 @@ mod judged;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
 mod listener;
+mod mirror;
 mod note;
 mod opening;
+mod pair;
 mod pipe;
 mod proxy_header;
 mod redirect;

@@ -13,8 +13,8 @@ use super::forwarded::{Origin, masked};
 use crate::clock::Timestamp;
 use crate::routing::{Service, TesterOverride, UserKey};
 use crate::traffic::{
-    Assignment, Bucket, By, CookieError, Keys, OverrideCookie, RatchetCookie, Reason, RingSet, Variant,
-    Visitor, VisitorCookie, VisitorId, assign,
+    Assignment, Bucket, By, CookieError, Keys, Otherwise, OverrideCookie, RatchetCookie, Reason, RingSet,
+    Variant, Visitor, VisitorCookie, VisitorId, assign,
 };
 
 /// What visitors show that is not what it claims to be. Counted, and otherwise ignored.
@@ -138,6 +138,31 @@ pub fn decide(
         recognised: user.map(|(_, hash)| hash).or(known.map(|cookie| cookie.id.0)),
         visitor_cookie,
         ratchet_cookie: is_new_there.then_some(RatchetCookie { epoch: split.epoch }),
+    }
+}
+
+/// The bucket of who is recognised, also while nothing of the split depends on it.
+pub(super) fn recognised_bucket(
+    service: &Service,
+    names: &CookieNames,
+    request: &Parts,
+    origin: Origin,
+    means: &Means<'_>,
+) -> Option<Bucket> {
+    let split = &service.split;
+    let by_cookie = || {
+        let name = names.visitor(origin.is_https);
+        let open = |value: &[u8]| VisitorCookie::open(means.keys, name, value, means.now);
+        let cookie = proven(&request.headers, name, open, &mut |_| {})?;
+        Some(cookie.id.bucket(&split.salt))
+    };
+    match (split.by, split.otherwise) {
+        (By::Request, _) => None,
+        (By::Cookie, _) => by_cookie(),
+        (By::User, otherwise) => {
+            let key = user_key(&service.user_keys, request, origin, &split.salt);
+            key.map(|(bucket, _)| bucket).or_else(|| by_cookie().filter(|_| otherwise == Otherwise::Cookie))
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! handed out by a count that only this thread touches.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use super::crowd::{Crowd, Place, Turnstile};
 use super::exchange::{Attention, Exchange};
 use super::guests::Guests;
 use super::headers;
+use super::mirror::Mirrors;
 use super::pipe::PIPE_BYTES;
 use super::registry::Registry;
 use super::room::Room;
@@ -29,7 +31,7 @@ use super::tls::{Tickets, TlsSettings};
 use crate::clock::Timestamp;
 use crate::routing::{Service, Table};
 use crate::telemetry::{AccessLogHandle, ServiceSlot, ServiceTally, WorkerTally};
-use crate::traffic::{Keys, PerVariant};
+use crate::traffic::{Keys, PerVariant, Weight};
 use crate::upstream::{EndpointPool, Pools, Slot};
 
 /// The longest time between two beats; also how soon an idle worker notices a new table.
@@ -51,6 +53,7 @@ pub(super) struct Worker {
     pub(super) room: RefCell<Box<[u8]>>,
     pub(super) exchanges: Registry<Rc<Exchange>>,
     pub(super) clients: Registry<Rc<Attention>>,
+    pub(super) mirrors: Mirrors,
     pub(super) is_draining: Cell<bool>,
     /// Clients that wait for nothing are not waited for any more.
     pub(super) parts_with_idle: Cell<bool>,
@@ -163,6 +166,7 @@ impl Worker {
             room: RefCell::new(vec![0; PIPE_BYTES].into_boxed_slice()),
             exchanges: Registry::new(),
             clients: Registry::new(),
+            mirrors: Mirrors::new(),
             is_draining: Cell::new(false),
             parts_with_idle: Cell::new(false),
             passed: headers::passed_by(process),
@@ -227,6 +231,16 @@ impl Worker {
         }
         let new = || Turnstile::new(self.lobby.crowd_of(slot), self.lobby.threads);
         turnstiles[slot].get_or_insert_with(new).clone()
+    }
+
+    /// The same for what can be done without. `None`: too few are left.
+    pub(super) fn spare_slot(&self) -> Option<Slot> {
+        self.pools.spare_slot()
+    }
+
+    /// This thread's part of what all of them may do at once; at least 1.
+    pub(super) fn share_of_thread(&self, all: u32) -> u32 {
+        all.div_ceil(u32::try_from(self.lobby.threads).unwrap_or(u32::MAX).max(1))
     }
 
     /// The wall clock, up to one beat old.
@@ -311,6 +325,7 @@ impl Worker {
     /// Lets go of services that are no more, and marks what a kill ends.
     fn turn_to_new_table(&self, now: Instant) {
         let mut cuts = Vec::new();
+        self.end_mirroring();
         self.table(|table| {
             let mut views = self.views.borrow_mut();
             let mut kept: Vec<Option<Rc<ServiceView>>> = Vec::new();
@@ -344,6 +359,18 @@ impl Worker {
                 exchange.cut_at(now + grace.mul_f64(1.0 + jitter));
             }
         });
+    }
+
+    /// Ends copies of requests where there are to be none any more.
+    fn end_mirroring(&self) {
+        if self.mirrors.is_empty() {
+            return;
+        }
+        let mirrored: HashSet<u32> = self.table(|table| {
+            let mirrored = table.services().iter().filter(|service| service.mirror > Weight::ZERO);
+            mirrored.map(|service| service.slot).collect()
+        });
+        self.mirrors.keep(|slot| mirrored.contains(&slot));
     }
 
     /// From now on every answer ends its connection.

@@ -10,7 +10,8 @@ use super::windows::{is_zone, unknown_zone};
 use crate::traffic::Weight;
 
 /// The names of gates that metrics must not have.
-const OWN_GATES: [&str; 9] = [
+const OWN_GATES: [&str; 10] = [
+    "mirror",
     "errors",
     "errors-limit",
     "client-errors",
@@ -46,12 +47,18 @@ impl Plan {
         }
         for (at, stage) in self.stages.iter().enumerate() {
             let place = format!("stages[{at}]");
-            found.weight(&place, stage.weight, before);
+            match stage.mirror {
+                Some(share) => found.mirror(&place, share, stage, before),
+                None => found.weight(&place, stage.weight, before),
+            }
             found.hold(&place, stage);
             if let Some(own) = &stage.gates {
                 found.gates(&format!("{place}.gates"), own);
             }
-            before = Some(stage.weight);
+            before = Some(stage.weight).filter(|_| stage.mirror.is_none()).or(before);
+        }
+        if before.is_none() && !self.stages.is_empty() {
+            found.add("stages", "they only mirror; a plan needs a stage with weight");
         }
         found.metrics_agree(self);
         if !(self.false_rollback > 0.0 && self.false_rollback <= 0.2) {
@@ -101,6 +108,17 @@ impl Problems {
                 );
             }
             _ => {}
+        }
+    }
+
+    fn mirror(&mut self, place: &str, share: Weight, stage: &Stage, before: Option<Weight>) {
+        let place = format!("{place}.mirror");
+        if share == Weight::ZERO {
+            self.add(place, "it copies nothing; leave the stage out, or use `delay`");
+        } else if stage.weight > Weight::ZERO {
+            self.add(place, "a stage mirrors or has weight; make two of it, the one that mirrors first");
+        } else if before.is_some() {
+            self.add(place, "it comes after a stage with weight; stages that mirror come first");
         }
     }
 
@@ -306,6 +324,12 @@ mod tests {
             &["stages[1].weight", "stages[2].weight"],
         );
         check(|plan| plan.stages[0].weight = Weight::ZERO, &["stages[0].weight"]);
+        let mirrored = |share| Stage::mirrored(share, Hold::For(Duration::from_secs(60)));
+        check(|plan| plan.stages.insert(0, mirrored(Weight::FULL)), &[]);
+        check(|plan| plan.stages.insert(0, mirrored(Weight::ZERO)), &["stages[0].mirror"]);
+        check(|plan| plan.stages.push(mirrored(Weight::FULL)), &["stages[2].mirror"]);
+        check(|plan| plan.stages[0].mirror = Some(Weight::FULL), &["stages[0].mirror"]);
+        check(|plan| plan.stages = vec![mirrored(Weight::FULL)], &["stages"]);
         check(|plan| plan.stages[1].hold = Hold::For(Duration::ZERO), &["stages[1].hold"]);
         check(|plan| plan.stages[1].hold = Hold::Endless, &[]);
         check(|plan| plan.stages[1].max_hold = Some(Duration::from_secs(59)), &["stages[1].max_hold"]);

@@ -92,6 +92,17 @@ pub struct Signal {
     pub actor: Arc<str>,
 }
 
+/// Requests that were copied to the candidate, each with stable's answer beside the candidate's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Mirrored {
+    /// Pairs of answers.
+    pub pairs: u64,
+    /// Of these, failed by the candidate alone.
+    pub only_candidate: u64,
+    /// Of these, failed by stable alone.
+    pub only_stable: u64,
+}
+
 /// Everything that one tick brought.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
@@ -109,6 +120,9 @@ pub struct Evidence {
     /// All failures, judged or not.
     #[serde(skip_serializing_if = "is_default")]
     pub failures: PerRole<u64>,
+    /// What was mirrored; in no other count.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mirrored: Mirrored,
     /// Different candidate visitors that failed since the guard was armed; `None` where visitors are not known.
     #[serde(skip_serializing_if = "is_default")]
     pub failed_visitors: Option<u64>,

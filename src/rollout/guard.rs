@@ -54,7 +54,7 @@ pub struct Guard {
     /// Time since the last stage ended, in ms.
     #[serde(default)]
     pub kept_ms: u64,
-    /// The candidate's requests in the stage.
+    /// The candidate's requests in the stage; where it mirrors, pairs of answers.
     #[serde(default)]
     pub requests: u64,
     /// The candidate's requests a second, of late.
@@ -233,13 +233,17 @@ impl Guard {
     fn advance_clocks(&mut self, rollout: &Rollout, elapsed_ms: u64, evidence: &Evidence) -> u64 {
         let counted = elapsed_ms.min(millis(TICK_COUNTED_MAX));
         let weight = rollout.weight_max();
+        let requests = match rollout.mirrors() {
+            Some(_) => evidence.mirrored.pairs,
+            None => evidence.requests.candidate,
+        };
         if self.stage != rollout.stage || weight > self.weight {
             (self.held_ms, self.requests, self.until) = (0, 0, None);
         }
         (self.stage, self.weight) = (rollout.stage, weight);
         if elapsed_ms > 0 {
             let seconds = elapsed_ms as f64 / 1000.0;
-            let rate = evidence.requests.candidate as f64 / seconds;
+            let rate = requests as f64 / seconds;
             self.rate += (rate - self.rate) * (1.0 - libm::exp(-seconds / RATE_OVER));
         }
         match &rollout.phase {
@@ -258,7 +262,7 @@ impl Guard {
                         .map(|end| Until { at: end, held_ms: millis(end.since(rollout.since)) });
                 }
                 self.held_ms = self.held_ms.saturating_add(counted);
-                self.requests = self.requests.saturating_add(evidence.requests.candidate);
+                self.requests = self.requests.saturating_add(requests);
                 if rollout.phase == Phase::Keeping {
                     self.kept_ms = self.kept_ms.saturating_add(counted);
                 }

@@ -260,6 +260,11 @@ impl Rollout {
         }
     }
 
+    /// The share of visitors whose requests its stage copies to the candidate; `None` where it leaves that alone.
+    pub fn mirrors(&self) -> Option<Weight> {
+        self.current_stage()?.mirror
+    }
+
     /// The most that the candidate may have now: its stage's weight.
     pub fn weight_max(&self) -> Weight {
         self.current_stage().map_or(Weight::ZERO, |stage| stage.weight)
@@ -473,11 +478,15 @@ impl Rollout {
 }
 
 fn stands_at(stage: &Stage) -> String {
+    let stands = match stage.mirror {
+        Some(share) => format!("mirroring {share}"),
+        None => stage.weight.to_string(),
+    };
     match &stage.hold {
-        Hold::For(hold) => format!("{} for at least {}", stage.weight, span(*hold)),
+        Hold::For(hold) => format!("{stands} for at least {}", span(*hold)),
         Hold::Until { minute_of_day, zone } => {
-            format!("{} until {:02}:{:02} {zone}", stage.weight, minute_of_day / 60, minute_of_day % 60)
+            format!("{stands} until {:02}:{:02} {zone}", minute_of_day / 60, minute_of_day % 60)
         }
-        Hold::Endless => format!("{} until somebody decides", stage.weight),
+        Hold::Endless => format!("{stands} until somebody decides"),
     }
 }

@@ -33,7 +33,7 @@ mod view;
 mod windows;
 
 pub use act::{Act, Circumstances, Effect, Refusal, Shift, Step, Verb};
-pub use evidence::{Count, Evidence, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
+pub use evidence::{Count, Evidence, Mirrored, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
 pub use guard::{Guard, News, TICK_COUNTED_MAX, Tick, Told, Until, Waiting};
 pub use judge::foresight::{Foresight, foresee};
 pub use judge::{Finding, Judge, Moment};

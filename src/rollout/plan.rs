@@ -22,7 +22,7 @@ pub struct Plan {
     pub name: Arc<str>,
     /// How long to wait before the first stage; default 0.
     pub delay: Duration,
-    /// At least one; weights rise.
+    /// At least one with weight; weights rise. Those that mirror come first.
     pub stages: Vec<Stage>,
     /// The gates of every stage that has none of its own.
     pub gates: Gates,
@@ -48,8 +48,11 @@ pub struct Plan {
 /// One step of exposure.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Stage {
-    /// The candidate's share.
+    /// The candidate's share; 0 in a stage that mirrors.
     pub weight: Weight,
+    /// The share of stable's visitors whose requests are copied to the candidate, in a stage before any weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Weight>,
     /// How long at least.
     pub hold: Hold,
     /// Candidate requests at least; default 0.
@@ -98,7 +101,23 @@ impl Plan {
 impl Stage {
     /// A stage with every default.
     pub const fn new(weight: Weight, hold: Hold) -> Self {
-        Self { weight, hold, min_requests: 0, max_hold: None, approval: false, gates: None, tolerate: None }
+        Self {
+            weight,
+            mirror: None,
+            hold,
+            min_requests: 0,
+            max_hold: None,
+            approval: false,
+            gates: None,
+            tolerate: None,
+        }
+    }
+
+    /// One at weight 0 that copies requests of this share of visitors, with every other default.
+    pub const fn mirrored(share: Weight, hold: Hold) -> Self {
+        let mut stage = Self::new(Weight::ZERO, hold);
+        stage.mirror = Some(share);
+        stage
     }
 }
 
@@ -175,6 +194,12 @@ impl Gates {
     /// Whether anything of them reads the candidate's traffic or a metric: without, there is no evidence to wait for.
     pub fn measure(&self) -> bool {
         self.read_traffic() || !self.metrics.is_empty()
+    }
+
+    /// Those that need nobody on the candidate.
+    #[must_use]
+    pub fn without_traffic(&self) -> Self {
+        Self { errors: None, client_errors: None, latency: None, business: None, ..self.clone() }
     }
 
     /// Whether anything of them compares the traffic of the two variants.

@@ -7,6 +7,7 @@ mod host;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
 mod matching;
+mod mirror;
 mod path;
 mod service;
 mod success;
@@ -15,6 +16,7 @@ mod upgrade;
 
 pub use host::{Host, HostError, HostPattern};
 pub use matching::{Matcher, Overlap, Route};
+pub use mirror::{MirrorMethods, MirrorSettings};
 pub use path::{PathError, PathPrefix, normalise};
 pub use service::{
     Limits, Recognition, Secret, ServiceSettings, Tell, TesterOverride, Timeouts, UserKey, WhenUnhealthy,

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{Route, UpgradeToken};
+use super::{MirrorSettings, Route, UpgradeToken};
 use crate::traffic::{By, Otherwise, PerVariant};
 use crate::upstream::{BalanceSettings, EjectionSettings, HealthSettings};
 
@@ -39,6 +39,8 @@ pub struct ServiceSettings {
     pub limits: Limits,
     /// What a connection may change to, in the order in which it stands in the file; `websocket` by default.
     pub upgrades: Vec<UpgradeToken>,
+    /// How requests are copied to the candidate, when they are.
+    pub mirror: MirrorSettings,
 }
 
 /// How visitors are recognised. In force from one moment at 0 % or 100 % to the next, because a change

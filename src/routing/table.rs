@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::{Host, Matcher, Recognition, ServiceSettings, SuccessRule, UserKey};
 use crate::shared_list::SharedList;
-use crate::traffic::{PerVariant, Split, Variant};
+use crate::traffic::{PerVariant, Split, Variant, Weight};
 use crate::upstream::{Endpoint, Health};
 
 /// Everything that requests need to know at one moment. Immutable.
@@ -66,6 +66,8 @@ pub struct Service {
     pub success: Option<Arc<SuccessRule>>,
     /// Where its visitors go.
     pub split: Split,
+    /// The share of stable's visitors whose requests are copied to the candidate; 0 while nothing may move there.
+    pub mirror: Weight,
     /// Where user keys are looked for.
     pub user_keys: Arc<[UserKey]>,
     /// Its variants' endpoints.

@@ -35,6 +35,7 @@ pub(super) struct Outcome {
 pub(super) fn plan(cell: &Cell) -> Plan {
     let stage = |(percent, seconds): &(u32, u32)| Stage {
         weight: Weight::from_percent(*percent).unwrap_or(Weight::FULL),
+        mirror: None,
         hold: Hold::For(Duration::from_secs(u64::from(*seconds))),
         min_requests: 0,
         max_hold: None,

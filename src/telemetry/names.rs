@@ -80,6 +80,32 @@ pub const STREAMS_CUT: Metric = counter(
     "tidegate_streams_cut_total",
     "Streams ended because their grace after a kill or rollback was over.",
 );
+/// `{service, variant, result}`
+pub const MIRROR_REQUESTS: Metric = counter(
+    "tidegate_mirror_requests_total",
+    "Requests copied to a variant, by how its answers compare; they are in no other count.",
+);
+/// `{service, variant, what}`: status or body
+pub const MIRROR_MISMATCHES: Metric = counter(
+    "tidegate_mirror_mismatches_total",
+    "Mirrored requests whose two answers differ, by what differs.",
+);
+/// `{service, variant, only}`: copy or original
+pub const MIRROR_FAILURES: Metric = counter(
+    "tidegate_mirror_failures_total",
+    "Mirrored requests of which one failed and the other did not, by which.",
+);
+/// `{service, variant, reason}`
+pub const MIRROR_DROPPED: Metric =
+    counter("tidegate_mirror_dropped_total", "Requests that were to be mirrored and were not, by reason.");
+/// `{service, variant, answer}`: copy or original
+pub const MIRROR_TTFB: Metric = histogram(
+    "tidegate_mirror_ttfb_seconds",
+    "From the request head written to the response head received, of mirrored requests: the copy's and the original's.",
+);
+/// `{service}`
+pub const MIRROR_RATIO: Metric =
+    gauge("tidegate_mirror_ratio", "The share of stable's visitors whose requests are mirrored.");
 /// `{service, variant}`
 pub const TUNNELS: Metric =
     gauge("tidegate_tunnels", "Tunnels open now, such as WebSockets, by the variant that they lead to.");

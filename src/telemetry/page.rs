@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::histogram::HistogramSnapshot;
 use super::names::{self, Metric};
 use super::tally::{
-    ConnectionRefusal, IGNORED_COOKIES, Limit, ServiceLimit, ServiceSlot, Tallies, VariantCounts,
+    ConnectionRefusal, IGNORED_COOKIES, Limit, MirrorCounts, MirrorDrop, MirrorResult, ServiceLimit,
+    ServiceSlot, Tallies, VariantCounts,
 };
 use crate::traffic::{Cause, PerVariant, Reason, Role, Variant, Weight};
 
@@ -75,6 +76,8 @@ pub struct ServiceFacts {
     pub name: String,
     /// Where its counts are.
     pub slot: ServiceSlot,
+    /// The share of stable's visitors whose requests are mirrored.
+    pub mirror: Weight,
     /// Why it is locked, if it is.
     pub locked: Option<Cause>,
     /// What its rollout says, if it ever had one.
@@ -197,6 +200,12 @@ struct Families {
     retries: Family,
     informational: Family,
     streams_cut: Family,
+    mirror_requests: Family,
+    mirror_mismatches: Family,
+    mirror_failures: Family,
+    mirror_dropped: Family,
+    mirror_ttfb: Family,
+    mirror_ratio: Family,
     tunnels: Family,
     tunnels_opened: Family,
     tunnel_bytes: Family,
@@ -233,6 +242,12 @@ impl Default for Families {
             retries: Family::new(names::RETRIES),
             informational: Family::new(names::INFORMATIONAL),
             streams_cut: Family::new(names::STREAMS_CUT),
+            mirror_requests: Family::new(names::MIRROR_REQUESTS),
+            mirror_mismatches: Family::new(names::MIRROR_MISMATCHES),
+            mirror_failures: Family::new(names::MIRROR_FAILURES),
+            mirror_dropped: Family::new(names::MIRROR_DROPPED),
+            mirror_ttfb: Family::new(names::MIRROR_TTFB),
+            mirror_ratio: Family::new(names::MIRROR_RATIO),
             tunnels: Family::new(names::TUNNELS),
             tunnels_opened: Family::new(names::TUNNELS_OPENED),
             tunnel_bytes: Family::new(names::TUNNEL_BYTES),
@@ -272,6 +287,12 @@ impl Families {
         for (limit, count) in ServiceLimit::ALL.into_iter().zip(tallies.limit_hits(service.slot)) {
             let limit = limit.as_str();
             self.limit_hits.put_counted(format_args!("service=\"{name}\",limit=\"{limit}\""), count);
+        }
+        self.mirror_ratio.put(format_args!("service=\"{name}\""), service.mirror.ratio());
+        for (variant, counts) in
+            tallies.mirrored(service.slot).iter().filter(|(_, counts)| !counts.is_empty())
+        {
+            self.mirrored(&place(&service.name, variant), counts);
         }
         if let Some(counts) = tallies.merged(service.slot) {
             for (variant, counts) in counts.iter() {
@@ -347,6 +368,24 @@ impl Families {
         self.upstream_connect.put_histogram(place, &counts.connect);
     }
 
+    fn mirrored(&mut self, place: &str, counts: &MirrorCounts) {
+        for result in MirrorResult::ALL {
+            let labels = format_args!("{place},result=\"{}\"", result.as_str());
+            self.mirror_requests.put(labels, counts.came_to(result));
+        }
+        for why in MirrorDrop::ALL {
+            self.mirror_dropped.put(format_args!("{place},reason=\"{}\"", why.as_str()), counts.dropped(why));
+        }
+        for (what, count) in [("status", counts.status_differs), ("body", counts.body_differs)] {
+            self.mirror_mismatches.put(format_args!("{place},what=\"{what}\""), count);
+        }
+        for (only, count) in [("copy", counts.only_copy_failed), ("original", counts.only_original_failed)] {
+            self.mirror_failures.put(format_args!("{place},only=\"{only}\""), count);
+        }
+        self.mirror_ttfb.put_histogram(&format!("{place},answer=\"copy\""), &counts.copy);
+        self.mirror_ttfb.put_histogram(&format!("{place},answer=\"original\""), &counts.original);
+    }
+
     fn process(&mut self, tallies: &Tallies, facts: &Facts) {
         let counts = tallies.process();
         for (metric, value) in [
@@ -404,6 +443,12 @@ impl Families {
             self.retries,
             self.informational,
             self.streams_cut,
+            self.mirror_requests,
+            self.mirror_mismatches,
+            self.mirror_failures,
+            self.mirror_dropped,
+            self.mirror_ttfb,
+            self.mirror_ratio,
             self.tunnels,
             self.tunnels_opened,
             self.tunnel_bytes,
@@ -479,6 +524,7 @@ mod tests {
         ServiceFacts {
             name: name.into(),
             slot: ServiceSlot(slot),
+            mirror: Weight::ZERO,
             locked: Some(Cause::Kill),
             rollout: None,
             variants: PerVariant { blue: variant(Role::Stable, 75), green: variant(Role::Candidate, 25) },

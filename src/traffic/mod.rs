@@ -8,6 +8,7 @@
 mod assign;
 mod bucket;
 mod lock;
+mod mirror;
 mod split;
 mod variant;
 mod visitor_id;
@@ -16,6 +17,7 @@ mod weight;
 pub use assign::{Assignment, Reason, RingSet, Visitor, assign};
 pub use bucket::Bucket;
 pub use lock::{Cause, Lock};
+pub use mirror::is_mirrored;
 pub use split::{By, Otherwise, Split};
 pub use variant::{PerVariant, Role, Variant};
 pub use visitor_id::{

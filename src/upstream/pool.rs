@@ -63,6 +63,15 @@ impl<B: Upload> Pools<B> {
         Some(Slot(self.open.clone()))
     }
 
+    /// The same for what can be done without: only while a quarter of them is left, and at no idle one's cost.
+    pub fn spare_slot(&self) -> Option<Slot> {
+        if self.open.get() >= self.open_max - self.open_max / 4 {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        Some(Slot(self.open.clone()))
+    }
+
     /// The pool of an endpoint, made when it is first asked for.
     pub fn of(&self, endpoint: &Arc<Endpoint>) -> Rc<EndpointPool<B>> {
         let mut pools = self.pools.borrow_mut();

@@ -14,6 +14,7 @@ mod endpoints;
 mod grpc;
 mod kill;
 mod many_services;
+mod mirror;
 mod reload;
 mod requests_bad_input;
 mod restart;

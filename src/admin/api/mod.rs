@@ -43,6 +43,21 @@ pub struct ShiftRequest {
     pub claimed: Option<String>,
 }
 
+/// `POST /v1/mirror`: sets the shares of stable's visitors whose requests are copied to the candidate, all or none. With
+/// `If-Match: N`, only if no named service changed after generation N.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MirrorRequest {
+    /// The share by service, as text: `"10%"`; `"0%"` ends it.
+    pub services: BTreeMap<String, String>,
+    /// Why; for the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who the caller says it acts for.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<String>,
+}
+
 /// `POST /v1/kill`: everybody to stable, now, and locked. Idempotent, without preconditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +143,12 @@ pub struct ServiceChange {
     pub from: Weight,
     /// The candidate's weight after.
     pub to: Weight,
+    /// The share of stable's visitors whose requests were mirrored before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror_from: Weight,
+    /// The share of stable's visitors whose requests are mirrored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror: Weight,
     /// The lock afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
@@ -145,6 +166,10 @@ pub struct ServiceChange {
     /// Its rollout, after something was done to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutChange>,
+}
+
+fn is_zero(share: &Weight) -> bool {
+    *share == Weight::ZERO
 }
 
 /// Why something was not done.
@@ -271,11 +296,51 @@ pub struct ServiceStatus {
     /// Its rollout, also one that has ended. A manual shift has one, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// What is copied to the candidate; absent if nothing is and nothing ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStatus>,
     /// Both variants.
     pub variants: PerVariant<VariantStatus>,
     /// Where the configuration file and what is in force differ, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<String>,
+}
+
+/// What is copied to the candidate. Counts are of the time since mirroring began or the candidate was deployed, whichever
+/// was later, and of this process.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct MirrorStatus {
+    /// The share of stable's visitors whose requests are copied.
+    pub share: Weight,
+    /// Copies whose answers were compared.
+    pub compared: u64,
+    /// Of these, with another status, another body, or no answer.
+    pub different: u64,
+    /// Of these, with a status of another class, or no answer.
+    pub status_differs: u64,
+    /// Of these, with another body.
+    pub body_differs: u64,
+    /// Of these, failed where stable did not.
+    pub only_candidate_failed: u64,
+    /// Of these, answered where stable failed.
+    pub only_stable_failed: u64,
+    /// Copies that had nothing to be compared with.
+    pub unpaired: u64,
+    /// Copies that were not made or did not count, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
+    /// Time to the first byte of the candidate's answers: median, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate_p50_ms: Option<f64>,
+    /// 99 % of them are faster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate_p99_ms: Option<f64>,
+    /// Time to the first byte of stable's answers to the same requests: median, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_p50_ms: Option<f64>,
+    /// 99 % of them are faster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_p99_ms: Option<f64>,
 }
 
 /// One variant, as seen on live traffic. Rates and quantiles are of the last 60 s; shares are of

@@ -24,9 +24,9 @@ use super::places::Places;
 use super::{endpoints, rollouts, status};
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
-    OverrideAnswer, OverrideRequest, PlanRequest, Predecessor, Problem, ProblemKind, ReloadRequest, Reloaded,
-    ServiceChange, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping, UpgradeRequest, Upgraded,
-    WaitQuery, unknown_service,
+    MirrorRequest, OverrideAnswer, OverrideRequest, PlanRequest, Predecessor, Problem, ProblemKind,
+    ReloadRequest, Reloaded, ServiceChange, ServiceStatus, ShiftRequest, Status, StopRequest, Stopping,
+    UpgradeRequest, Upgraded, WaitQuery, unknown_service,
 };
 use crate::clock::{self, Timestamp};
 use crate::control::{self, Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
@@ -138,6 +138,7 @@ pub fn router(ties: Arc<Ties>) -> Router {
     Router::new()
         .route("/v1/status", get(show_status))
         .route("/v1/shift", post(shift))
+        .route("/v1/mirror", post(mirror))
         .route("/v1/kill", post(kill))
         .route("/v1/arm", post(arm))
         .route("/v1/services/{service}", get(show_service))
@@ -224,15 +225,23 @@ async fn show_service(State(ties): Tied, Path(name): Path<String>) -> Answer<Ser
 async fn shift(State(ties): Tied, Extension(peer): Extension<Peer>, request: Request) -> Answer<Changed> {
     let asked = Asked::read(request).await?;
     let ShiftRequest { services, take_over, reason, claimed } = json(&asked.body)?;
-    let weights = services
-        .into_iter()
-        .map(|(name, share)| match share.parse::<Weight>() {
-            Ok(weight) => Ok((name.into(), weight)),
-            Err(error) => Err(problem(ProblemKind::Invalid, format!("{name}: {error}"))),
-        })
-        .collect::<Result<BTreeMap<_, _>, _>>()?;
-    let change = Change::Shift { weights, if_generation: asked.if_match()?, take_over };
+    let change = Change::Shift { weights: shares(services)?, if_generation: asked.if_match()?, take_over };
     asked.commit(&ties, &change, &peer.who(claimed, reason)?).await
+}
+
+async fn mirror(State(ties): Tied, Extension(peer): Extension<Peer>, request: Request) -> Answer<Changed> {
+    let asked = Asked::read(request).await?;
+    let MirrorRequest { services, reason, claimed } = json(&asked.body)?;
+    let change = Change::Mirror { shares: shares(services)?, if_generation: asked.if_match()? };
+    asked.commit(&ties, &change, &peer.who(claimed, reason)?).await
+}
+
+fn shares(written: BTreeMap<String, String>) -> Result<BTreeMap<Arc<str>, Weight>, Problem> {
+    let read = written.into_iter().map(|(name, share)| match share.parse::<Weight>() {
+        Ok(weight) => Ok((name.into(), weight)),
+        Err(error) => Err(problem(ProblemKind::Invalid, format!("{name}: {error}"))),
+    });
+    read.collect()
 }
 
 async fn kill(State(ties): Tied, Extension(peer): Extension<Peer>, request: Request) -> Answer<Changed> {
@@ -595,6 +604,11 @@ fn undo(change: &Change, changes: &[Delta]) -> Option<String> {
                 changed.iter().map(|delta| format!("{}={}", delta.service, delta.from)).collect();
             Some(format!("tidegate shift {}", back.join(" ")))
         }
+        Change::Mirror { .. } => {
+            let back: Vec<_> =
+                changed.iter().map(|delta| format!("{}={}", delta.service, delta.mirror_before)).collect();
+            Some(format!("tidegate mirror {}", back.join(" ")))
+        }
         Change::Kill(_) => Some(format!("tidegate arm {} --note \"…\", then shift", names())),
         Change::Arm(_) => Some(format!("tidegate kill {}", names())),
         Change::Start { .. } => Some(format!("tidegate rollback {}", names())),
@@ -627,6 +641,8 @@ fn service_change(delta: Delta) -> ServiceChange {
         candidate: delta.candidate,
         from: delta.from,
         to: delta.to,
+        mirror_from: delta.mirror_before,
+        mirror: delta.mirror,
         lock: delta.lock,
         changed: delta.changed,
         endpoints,

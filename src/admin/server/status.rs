@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::admin::api::{Ejection, EndpointStatus, RolloutStatus, ServiceStatus, VariantStatus};
+use crate::admin::api::{
+    Ejection, EndpointStatus, MirrorStatus, RolloutStatus, ServiceStatus, VariantStatus,
+};
 use crate::clock::Timestamp;
 use crate::control::{Control, Desired};
 use crate::routing::Service;
-use crate::telemetry::{ServiceSlot, VariantCounts, WindowView};
-use crate::traffic::{PerVariant, Variant};
+use crate::telemetry::{HistogramSnapshot, MirrorDrop, MirrorResult, ServiceSlot, VariantCounts, WindowView};
+use crate::traffic::{PerVariant, Variant, Weight};
 use crate::upstream::{Ejected, Endpoint, Health};
 
 /// The status of one service. `now` and `wall` are the same moment.
@@ -38,6 +40,7 @@ pub fn service(
         changed_at: service.changed_at,
         lock: desired.service(name).and_then(|state| state.lock.clone()),
         rollout: control.rollout(name).as_ref().map(RolloutStatus::of),
+        mirror: mirror_status(control, service),
         variants: PerVariant::from_fn(|variant| {
             let seen = Seen {
                 window: &windows[variant],
@@ -49,6 +52,31 @@ pub fn service(
         }),
         drift: control.drift(name),
     }
+}
+
+fn mirror_status(control: &Control, service: &Service) -> Option<MirrorStatus> {
+    let counts = control.mirrored(ServiceSlot(service.slot), service.split.candidate);
+    let share = service.mirror;
+    if share == Weight::ZERO && counts.is_empty() {
+        return None;
+    }
+    let dropped = MirrorDrop::ALL.into_iter().map(|why| (why.as_str().to_owned(), counts.dropped(why)));
+    let quantile = |of: &HistogramSnapshot, q| of.quantile(q).map(millis);
+    Some(MirrorStatus {
+        share,
+        compared: counts.compared(),
+        different: counts.came_to(MirrorResult::Different) + counts.came_to(MirrorResult::Failed),
+        status_differs: counts.status_differs,
+        body_differs: counts.body_differs,
+        only_candidate_failed: counts.only_copy_failed,
+        only_stable_failed: counts.only_original_failed,
+        unpaired: counts.came_to(MirrorResult::Unpaired),
+        dropped: dropped.filter(|(_, count)| *count > 0).collect(),
+        candidate_p50_ms: quantile(&counts.copy, 0.5),
+        candidate_p99_ms: quantile(&counts.copy, 0.99),
+        stable_p50_ms: quantile(&counts.original, 0.5),
+        stable_p99_ms: quantile(&counts.original, 0.99),
+    })
 }
 
 struct Seen<'s> {

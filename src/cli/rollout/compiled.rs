@@ -72,6 +72,9 @@ fn stages(plan: &Plan) -> Vec<Line> {
     let mut lines = vec![row("stage", "weight", "hold", "and")];
     for (index, stage) in plan.stages.iter().enumerate() {
         let mut more = Vec::new();
+        if let Some(share) = stage.mirror {
+            more.push(format!("mirroring {}", figures::share(share)));
+        }
         if stage.min_requests > 0 {
             more.push(format!("{} requests", figures::count(stage.min_requests)));
         }
@@ -259,6 +262,7 @@ mod tests {
     fn stage(percent: u32, minutes: u64) -> Stage {
         Stage {
             weight: Weight::from_percent(percent).unwrap(),
+            mirror: None,
             hold: Hold::For(Duration::from_secs(60 * minutes)),
             min_requests: 0,
             max_hold: None,

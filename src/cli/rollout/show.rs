@@ -13,7 +13,7 @@ const BAR_WIDTH: usize = 10;
 /// From this evidence on a gate is suspicious of the candidate.
 const SUSPECT: f64 = 20.0;
 /// Gates whose evidence is an e-value; of the others it is what was measured.
-const E_VALUES: [&str; 5] = ["errors", "errors-limit", "client-errors", "latency", "business"];
+const E_VALUES: [&str; 6] = ["mirror", "errors", "errors-limit", "client-errors", "latency", "business"];
 
 /// In lines for people, at most `width` columns wide as far as that can be.
 pub(in crate::cli) fn lines(

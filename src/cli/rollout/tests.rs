@@ -8,6 +8,8 @@ fn change(from: u32, to: u32, done: &str, phase: &str) -> ServiceChange {
         candidate: Variant::Green,
         from: Weight::from_percent(from).unwrap(),
         to: Weight::from_percent(to).unwrap(),
+        mirror_from: Weight::ZERO,
+        mirror: Weight::ZERO,
         lock: None,
         changed: true,
         endpoints: Vec::new(),

@@ -33,6 +33,7 @@ fn service(index: usize) -> ServiceStatus {
         epoch: 3,
         changed_at: 41,
         lock: None,
+        mirror: None,
         rollout: None,
         variants: PerVariant { blue: variant(Variant::Blue), green: variant(Variant::Green) },
         drift: Vec::new(),
@@ -167,6 +168,29 @@ fn an_ejected_endpoint_says_until_when_and_why() {
         assert!(text.contains(expected), "{expected:?} in\n{text}");
     }
     assert!(plain_lines(&status)[0].contains(", blue: 1 of 3 ejected"), "{:?}", plain_lines(&status));
+}
+
+#[test]
+fn what_is_mirrored_is_told_in_a_sentence() {
+    let mut status = example(1);
+    status.services[0].mirror = Some(MirrorStatus {
+        share: Weight::from_percent(10).unwrap(),
+        compared: 1234,
+        different: 5,
+        status_differs: 5,
+        only_candidate_failed: 4,
+        dropped: [("in_flight".to_owned(), 7), ("cut".to_owned(), 1)].into(),
+        candidate_p50_ms: Some(12.9),
+        candidate_p99_ms: Some(120.0),
+        stable_p50_ms: Some(12.1),
+        stable_p99_ms: Some(110.0),
+        ..MirrorStatus::default()
+    });
+    let expected = "\n  mirroring: 10 % of blue's visitors, to green; 1,234 compared, 5 different (5 by status, 4 failed by \
+                    green alone), 8 dropped; green p50 12.9 ms p99 120 ms, blue p50 12.1 ms p99 110 ms\n";
+    let text = render(&status, 250, false);
+    assert!(text.contains(expected), "{text}");
+    assert!(plain_lines(&status)[0].ends_with(", mirroring 10 %"));
 }
 
 #[test]

@@ -69,6 +69,9 @@ pub(super) type StageFile = Short<Never, Never, StageLong>;
 pub(super) struct StageLong {
     /// The candidate's share: 5%.
     pub(super) weight: Option<Written<Weight>>,
+    /// In place of weight, in stages before any: requests of this share of visitors are copied to the candidate, which
+    /// nobody gets an answer of.
+    pub(super) mirror: Option<Written<Weight>>,
     /// How long at least: 15m, until 09:00 Europe/Berlin, or endless.
     pub(super) hold: Option<Written<Hold>>,
     /// How many requests the candidate must have had at least. Default 0.

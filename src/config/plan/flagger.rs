@@ -321,6 +321,7 @@ fn stages(reader: &mut Reader<'_>, at: &str, line: u64, file: &AnalysisFile) -> 
         .into_iter()
         .map(|weight| Stage {
             weight,
+            mirror: None,
             hold: hold.clone(),
             min_requests: 0,
             max_hold: None,

@@ -201,7 +201,7 @@ fn stages(
     let mut highest: Option<Weight> = None;
     for (index, item) in items.into_iter().enumerate() {
         let at = format!("stages[{index}]");
-        let (file, line) = match item {
+        let (mut file, line) = match item {
             Short::Mapping(file, line) => (file, line),
             Short::One(value) => {
                 reader.wrong(&at, &value, "a stage is a mapping: {weight: 5%, hold: 15m}");
@@ -214,12 +214,41 @@ fn stages(
         };
         reader.saw(&at, line, None);
         let before = highest;
+        if let Some(written) = file.mirror.take() {
+            if let Some(share) = mirror(reader, &at, &written, &file, before) {
+                let stage = stage(reader, &at, line, file, Weight::ZERO, index + 1 == count, gates, known);
+                stages.extend(stage.map(|stage| Stage { mirror: Some(share), ..stage }));
+            }
+            continue;
+        }
         if let Some(weight) = weight(reader, &at, line, &file, before) {
             highest = highest.max(Some(weight));
             stages.extend(stage(reader, &at, line, file, weight, index + 1 == count, gates, known));
         }
     }
     stages
+}
+
+fn mirror(
+    reader: &mut Reader<'_>,
+    at: &str,
+    written: &Written<Weight>,
+    file: &StageLong,
+    before: Option<Weight>,
+) -> Option<Weight> {
+    let place = format!("{at}.mirror");
+    let share = reader.read(&place, Some(written))?;
+    let why = if file.weight.is_some() || file.percentage.is_some() {
+        "a stage mirrors or has weight; make two of it, the one that mirrors first"
+    } else if share == Weight::ZERO {
+        "copies nothing at 0%; leave the stage out, or write delay"
+    } else if before.is_some() {
+        "comes after a stage with weight; stages that mirror come first"
+    } else {
+        return Some(share);
+    };
+    reader.wrong(&place, written, why);
+    None
 }
 
 fn weight(
@@ -320,6 +349,7 @@ fn stage(
     let min_requests = reader.read(&format!("{at}.min_requests"), file.min_requests.as_ref());
     Some(Stage {
         weight,
+        mirror: None,
         hold: hold?,
         min_requests: min_requests.map_or(0, |Count(count)| u64::from(count)),
         max_hold,

@@ -24,6 +24,7 @@ use crate::upstream::{Endpoint, EndpointUrl, Health, Names, Reach, Way};
 /// What a test says about its proxy.
 pub(super) struct Builder {
     pub(super) split: Split,
+    pub(super) mirror: Weight,
     pub(super) settings: ServiceSettings,
     pub(super) live: LiveSettings,
     pub(super) user_keys: Vec<UserKey>,
@@ -51,6 +52,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
             salt: "salt".into(),
             lock: None,
         },
+        mirror: Weight::ZERO,
         settings: ServiceSettings {
             name: "shop".into(),
             routes: vec![Route { host: HostPattern::Any, path: PathPrefix::root() }],
@@ -67,6 +69,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
             timeouts: Default::default(),
             limits: Default::default(),
             upgrades: vec![crate::routing::UpgradeToken::websocket()],
+            mirror: Default::default(),
         },
         live: LiveSettings::default(),
         user_keys: Vec::new(),
@@ -140,6 +143,7 @@ impl Builder {
             era: 1,
             success: self.success.map(Arc::new),
             split: self.split,
+            mirror: self.mirror,
             user_keys: self.user_keys.into(),
             groups,
             cut: None,

@@ -16,6 +16,7 @@ mod http2_fields;
 mod http2_floods;
 mod http2_tunnels;
 mod limits;
+mod mirror;
 mod origin;
 mod proxy_protocol;
 mod refusals;

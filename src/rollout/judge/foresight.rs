@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::mixture::{Placing, WORSE};
+use super::pairs::PAIRS_MIN;
 use super::permission::{self, growth_below, growth_of_likeness};
 use super::{AT_START, ERRORS, Judge, ON_SUCCESSES, WITH_STAGES};
 use crate::rollout::plan::{Hold, Plan, Stage};
@@ -63,6 +64,41 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Sight<'_> {
     fn of(&self, at: usize, stage: &Stage) -> Foresight {
+        match stage.mirror {
+            Some(share) => self.of_mirror(at, stage, share),
+            None => self.of_weight(at, stage),
+        }
+    }
+
+    fn of_mirror(&self, at: usize, stage: &Stage, share: Weight) -> Foresight {
+        let hold = match &stage.hold {
+            Hold::For(hold) => Some(*hold),
+            Hold::Until { .. } | Hold::Endless => None,
+        };
+        let requests = self.rate * share.ratio() * hold.unwrap_or(DAY).as_secs_f64();
+        let lasts = hold.map_or_else(|| "for a day".to_owned(), |hold| format!("for {}", lasting(hold)));
+        let sentence = format!(
+            "mirroring {} {lasts} at {} req/s compares about {requests:.0} answers with stable's",
+            written(share),
+            number(self.rate)
+        );
+        let needed = if stage.min_requests > 0 { stage.min_requests } else { PAIRS_MIN } as f64;
+        Foresight {
+            stage: at,
+            weight: stage.weight,
+            hold,
+            requests,
+            notices: None,
+            decidable: requests >= needed,
+            decidable_after: (self.rate > 0.0)
+                .then(|| needed / (self.rate * share.ratio()))
+                .filter(|seconds| *seconds < 1e9)
+                .map(Duration::from_secs_f64),
+            sentence,
+        }
+    }
+
+    fn of_weight(&self, at: usize, stage: &Stage) -> Foresight {
         let hold = match &stage.hold {
             Hold::For(hold) => Some(*hold),
             Hold::Until { .. } | Hold::Endless => None,

@@ -10,6 +10,7 @@
 //!   made, against a much larger tolerance; the others rest and keep their stake.
 //! - *errors-limit*: see [`limit`].
 //! - *client-errors, latency, business*: likewise; they rest during the warm-up.
+//! - *mirror*: in stages without weight, in place of all of these: see [`pairs`].
 //! - *metrics, health, signals*: no statistics; outside the false-rollback budget.
 //!
 //! `E_total` is the weighted mean of the gates' evidence, with weights that are fixed at the start. It fails at
@@ -27,6 +28,7 @@ mod dispersion;
 pub(super) mod foresight;
 mod limit;
 mod mixture;
+mod pairs;
 mod permission;
 mod readings;
 mod sources;
@@ -43,6 +45,7 @@ use self::budget::Budget;
 use self::dispersion::{Halves, Ticks};
 use self::limit::Limit;
 use self::mixture::{BREAKING, BROKEN, FEWER, Mixture, Placing, UNEVEN, WORSE, placed};
+use self::pairs::Pairs;
 use self::permission::Permission;
 use self::sources::Source;
 use super::evidence::{Count, Evidence, QUANTILES, Stratum, StratumEvidence};
@@ -152,6 +155,8 @@ pub struct Judge {
     sources: BTreeMap<Arc<str>, Source>,
     budget: Budget,
     excess: f64,
+    #[serde(default)]
+    pairs: Pairs,
 }
 
 /// Lists with a part in `E_total`.
@@ -212,6 +217,7 @@ impl Judge {
             sources: BTreeMap::new(),
             budget: Budget::default(),
             excess: 0.0,
+            pairs: Pairs::default(),
         }
     }
 
@@ -223,8 +229,31 @@ impl Judge {
         if evidence.strata != <[StratumEvidence; 3]>::default() {
             self.weigh(plan, stage, moment, evidence);
         }
+        if stage.mirror.is_some() {
+            return self.tick_mirrored(plan, stage, gates, moment, evidence);
+        }
         self.look_around(plan, gates, moment.elapsed, evidence);
         self.find(plan, stage, gates, evidence)
+    }
+
+    /// Nobody is on the candidate: what reads its visitors' traffic has nothing to say, and copies do in its place.
+    fn tick_mirrored(
+        &mut self,
+        plan: &Plan,
+        stage: &Stage,
+        gates: &Gates,
+        moment: Moment,
+        evidence: &Evidence,
+    ) -> Finding {
+        let rest = gates.without_traffic();
+        self.look_around(plan, &rest, moment.elapsed, evidence);
+        let mut finding = self.find(plan, stage, &rest, evidence);
+        if let Some(gate) = &gates.errors {
+            let is_warm = moment.in_stage.saturating_sub(moment.elapsed) >= plan.warmup;
+            self.pairs.weigh(gate, is_warm, evidence.mirrored);
+            self.pairs.find(plan, stage, gate, &mut finding);
+        }
+        finding
     }
 
     /// `E_total`: the evidence of all lists together; fails at `1.25 / false_rollback`.
@@ -276,6 +305,7 @@ impl Judge {
         }
         self.stage = stage;
         self.permission = Permission::new();
+        self.pairs.enter();
         self.counts = vec![PerRole::default(); COUNTED];
         self.requests = 0;
         if stage > self.furthest {

@@ -17,6 +17,7 @@ fn plan(percents: &[u32]) -> Plan {
             .iter()
             .map(|percent| Stage {
                 weight: Weight::from_percent(*percent).unwrap(),
+                mirror: None,
                 hold: Hold::For(Duration::from_secs(900)),
                 min_requests: 0,
                 max_hold: None,

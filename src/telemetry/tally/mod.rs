@@ -18,6 +18,7 @@ mod counts;
 mod flights;
 mod labels;
 mod limits;
+mod mirror;
 mod shard;
 mod visitors;
 
@@ -30,6 +31,7 @@ pub use counts::{ProcessCounts, Totals, TunnelCounts, VariantCounts};
 pub(super) use labels::IGNORED_COOKIES;
 pub use labels::{CodeLabel, ConnectionRefusal, Failure, MethodLabel, UpstreamError};
 pub use limits::{Limit, ServiceLimit};
+pub use mirror::{MirrorCounts, MirrorDrop, MirrorResult, Mirrored};
 pub use shard::{Judged, Outcome, ServiceTally, Trialled};
 
 use tokio::sync::Notify;
@@ -87,6 +89,29 @@ impl Tallies {
             }
         }
         merged
+    }
+
+    /// What was copied to each variant of a service.
+    pub fn mirrored(&self, slot: ServiceSlot) -> PerVariant<MirrorCounts> {
+        let shards = self.shards(slot);
+        PerVariant::from_fn(|variant| {
+            let all = shards.iter().filter_map(|shard| shard.mirrors.get());
+            all.fold(MirrorCounts::default(), |sum, mirrors| sum.merge(&mirrors[variant].counts()))
+        })
+    }
+
+    /// Of what was copied to a variant: pairs of answers, and of these those of which only the copy or only the original
+    /// failed.
+    pub fn mirrored_pairs(&self, slot: ServiceSlot, variant: Variant) -> [u64; 3] {
+        let mut sum = [0; 3];
+        for lane in self.lanes().iter() {
+            if let Some(shard) = lane.services().get(slot.0 as usize).and_then(Option::as_ref)
+                && let Some(mirrors) = shard.mirrors.get()
+            {
+                sum.iter_mut().zip(mirrors[variant].pairs()).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        sum
     }
 
     /// The sums only, without histograms; `None` if nothing was ever counted.

@@ -21,6 +21,7 @@ use super::counts::{Totals, TunnelCounts, VariantCounts};
 use super::flights::{Flights, OldestInFlight};
 use super::labels::{CodeLabel, Failure, MethodLabel, UpstreamError};
 use super::limits::ServiceLimit;
+use super::mirror::{MirrorDrop, MirrorShard, Mirrored};
 use super::visitors::Visitors;
 use crate::clock::Timestamp;
 use crate::traffic::{PerVariant, Reason, Variant};
@@ -228,6 +229,20 @@ impl ServiceTally {
         counts.tunnel_bytes_from_endpoint.add(from_endpoint);
     }
 
+    /// A request was copied to this variant, and both answers are known.
+    pub fn mirrored(&self, variant: Variant, mirrored: &Mirrored) {
+        self.mirror(variant).count(mirrored);
+    }
+
+    /// A request was not copied to this variant, or nobody wants to know what came of it.
+    pub fn mirror_dropped(&self, variant: Variant, why: MirrorDrop) {
+        self.mirror(variant).drop_one(why);
+    }
+
+    fn mirror(&self, variant: Variant) -> &MirrorShard {
+        &self.shard.mirrors.get_or_init(Box::default)[variant]
+    }
+
     /// A visitor was sent to this variant. Any hash that is the same for the same visitor will do.
     pub fn visitor(&self, variant: Variant, bucket_hash: u64, now: Timestamp) {
         self.shard.variants[variant].visitors.record(bucket_hash, now);
@@ -242,6 +257,7 @@ pub(super) struct ServiceShard {
     pub(super) oldest: OldestInFlight,
     pub(super) score: OnceLock<Box<Score>>,
     pub(super) memories: OnceLock<Box<PerVariant<Memory>>>,
+    pub(super) mirrors: OnceLock<Box<PerVariant<MirrorShard>>>,
     limit_hits: [Counter; ServiceLimit::ALL.len()],
 }
 
