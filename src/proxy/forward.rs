@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{HeaderValue, Request, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::body::{RequestBody, RequestBodyError};
 use super::error::Refusal;
@@ -35,10 +36,11 @@ pub(super) async fn forward(
     worker: &Rc<Worker>,
     passage: &Passage,
     mut view: Rc<ServiceView>,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
 ) -> Result<Answered, Refusal> {
     let exchange = passage.ongoing.exchange();
-    let is_repeatable = request.body().is_empty() && is_idempotent(request.method());
+    let (mut head, mut body) = request.into_parts();
+    let is_repeatable = body.is_empty() && is_idempotent(&head.method);
     let mut attempts = Attempts::default();
     let mut tried: Vec<u32> = Vec::new();
     let mut on_fresh = false;
@@ -68,8 +70,8 @@ pub(super) async fn forward(
             }
             Err(Unconnected::Theirs(failed)) => error = failed,
             Ok(connection) => {
-                name_host(&mut request, endpoint.url());
-                match send(exchange, &passage.fault, connection, request).await {
+                name_host(&mut head.headers, endpoint.url());
+                match send(exchange, &passage.fault, connection, &head, body).await {
                     Outcome::Answered(sent) if !passage.is_answered_by(&sent) => {
                         lease.attempted(true);
                         exchange.failed(UpstreamError::Protocol, attempts.is_first());
@@ -91,7 +93,7 @@ pub(super) async fn forward(
                         return Err(refusal);
                     }
                     Outcome::Unsent(back, was_refused) => {
-                        request = back;
+                        body = back;
                         // What is alive and turns requests away is not stale.
                         attempt.is_reused &= !was_refused;
                         error = UpstreamError::Reset;
@@ -100,7 +102,7 @@ pub(super) async fn forward(
                         error = failed;
                         attempt.is_unsent = false;
                         match back {
-                            Some(back) if is_reused && is_repeatable => request = back,
+                            Some(back) if is_reused && is_repeatable => body = back,
                             Some(_) | None => {
                                 lease.attempted(true);
                                 exchange.failed(error, attempts.is_first());
@@ -221,30 +223,31 @@ enum Outcome {
     /// It ends here, with the endpoint's part in it, if it has one.
     Refused(Refusal, Option<UpstreamError>),
     /// Nothing was sent, or nothing of it was looked at; whether the endpoint said so itself.
-    Unsent(Request<RequestBody>, bool),
+    Unsent(RequestBody, bool),
     /// It may have been processed. Given back is what an endpoint has said nothing to.
-    Lost(UpstreamError, Option<Request<RequestBody>>),
+    Lost(UpstreamError, Option<RequestBody>),
 }
 
 async fn send(
     exchange: &Exchange,
     fault: &std::cell::Cell<Option<RequestBodyError>>,
     connection: Connection<RequestBody>,
-    request: Request<RequestBody>,
+    head: &Parts,
+    body: RequestBody,
 ) -> Outcome {
     exchange.waiting.set(Waiting::FirstByte(clock::now()));
-    let mut sending = pin!(connection.send(request));
+    let mut sending = pin!(connection.send(head, body));
     let outcome = poll_fn(|cx| {
         // The endpoint may have answered in the same moment; its answer is worth more.
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(match result {
                 Ok(sent) => Outcome::Answered(sent),
-                Err(SendError { is_unsent: true, request: Some(request), kind }) => {
-                    Outcome::Unsent(request, kind == SendErrorKind::Refused)
+                Err(SendError { is_unsent: true, body: Some(body), kind }) => {
+                    Outcome::Unsent(body, kind == SendErrorKind::Refused)
                 }
-                Err(SendError { kind, request, .. }) => match kind {
+                Err(SendError { kind, body, .. }) => match kind {
                     SendErrorKind::Reset | SendErrorKind::Refused => {
-                        Outcome::Lost(UpstreamError::Reset, request)
+                        Outcome::Lost(UpstreamError::Reset, body)
                     }
                     SendErrorKind::Protocol(_) => Outcome::Lost(UpstreamError::Protocol, None),
                     SendErrorKind::RequestBody => Outcome::Refused(body_refusal(fault.get()), None),
@@ -306,10 +309,10 @@ fn look_again(
 }
 
 /// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
-fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
-    if !request.headers().contains_key(HOST)
+fn name_host(headers: &mut HeaderMap, url: &crate::upstream::EndpointUrl) {
+    if !headers.contains_key(HOST)
         && let Ok(host) = HeaderValue::from_str(&url.authority())
     {
-        request.headers_mut().insert(HOST, host);
+        headers.insert(HOST, host);
     }
 }
