@@ -21,6 +21,7 @@ mod plan;
 mod planner;
 mod problem;
 mod process;
+mod retries;
 mod scalar;
 mod secret;
 mod service;

@@ -14,15 +14,16 @@ use super::plan::{Draft, Known, Name, Reader, Usual, draft, layered, scheduled, 
 use super::planner::{DEFAULT_SCHEDULE, ServicePlans};
 use super::problem::{Findings, below};
 use super::process::some_time;
-use super::scalar::{Bytes, Count, Fact};
+use super::retries::{limits, retries};
+use super::scalar::{Count, Fact};
 use super::secret::read_secret;
 use super::units::show_duration;
 use super::written::{List, Short, Written};
 use crate::control::ServiceConfig;
 use crate::rollout::{Gates, GuardMode};
 use crate::routing::{
-    HostPattern, Limits, PathPrefix, Recognition, Route, Secret, ServiceSettings, Tell, TesterOverride,
-    Timeouts, UpgradeToken, UserKey, WhenUnhealthy,
+    HostPattern, PathPrefix, Recognition, Route, Secret, ServiceSettings, Tell, TesterOverride, Timeouts,
+    UpgradeToken, UserKey, WhenUnhealthy,
 };
 use crate::traffic::{By, Otherwise, PerVariant, Role, Variant, Weight};
 use crate::upstream::{EndpointSpec, EndpointUrl, HealthSettings, Protocol, Reach};
@@ -73,6 +74,7 @@ pub(super) fn build(
                 format!("{candidate} has no endpoint that {weight} could go to; add one or start at 0%")
             })
         });
+    let timeouts = timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default());
     let settings = ServiceSettings {
         name: name.text.as_str().into(),
         routes,
@@ -82,14 +84,9 @@ pub(super) fn build(
             .tester
             .and_then(|tester| tester_override(findings, &below(&at, "override"), &tester, base)),
         tell: tell(findings, &below(&at, "tell"), file.tell.unwrap_or_default()),
-        timeouts: timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default()),
-        limits: Limits {
-            body_bytes_max: file
-                .limits
-                .and_then(|limits| limits.body)
-                .and_then(|body| findings.read(&below(&at, "limits.body"), &body))
-                .map(|Bytes(bytes)| bytes),
-        },
+        retries: retries(findings, &below(&at, "retries"), file.retries, timeouts.first_byte),
+        limits: limits(findings, &below(&at, "limits"), &file.limits.unwrap_or_default()),
+        timeouts,
         upgrades: upgrades(findings, &below(&at, "upgrades"), file.upgrades),
     };
     let version = PerVariant::from_fn(|variant| variants[variant].version.clone());

@@ -34,6 +34,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
             tester: None,
             tell: Tell::default(),
             timeouts: Timeouts::default(),
+            retries: None,
             limits: Limits::default(),
             upgrades: Vec::new(),
         }),

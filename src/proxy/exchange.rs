@@ -65,6 +65,8 @@ impl Attention {
 pub(super) enum Waiting {
     /// For nothing that has a deadline here.
     No,
+    /// A place at an endpoint, until then.
+    Place(Instant),
     /// The endpoint's response head.
     FirstByte(Instant),
     /// The next piece of the response body.
@@ -78,6 +80,8 @@ pub(super) enum Waiting {
 /// Why an exchange is ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lapse {
+    /// No place at an endpoint in time.
+    Place,
     /// No response head in time.
     FirstByte,
     /// The response body stood still.
@@ -143,6 +147,12 @@ pub(super) struct Exchange {
     /// The place that answers: another than the assigned one after a spill, or after a kill before a retry.
     pub(super) serving: Cell<Variant>,
     pub(super) waiting: Cell<Waiting>,
+    /// How long an attempt waits for its response head; none where no other may follow.
+    pub(super) per_try: Cell<Option<Duration>>,
+    /// How long attempts before this one have waited.
+    pub(super) waited: Cell<Duration>,
+    /// Whether this attempt has waited for too long.
+    pub(super) is_late: Cell<bool>,
     /// Since when the endpoint waits for more of the client's request body.
     pub(super) uploading: Cell<Option<Instant>>,
     pub(super) bytes: Cell<u64>,
@@ -196,6 +206,9 @@ impl Exchange {
             attention,
             serving: Cell::new(assigned.variant),
             waiting: Cell::new(Waiting::No),
+            per_try: Cell::new(None),
+            waited: Cell::new(Duration::ZERO),
+            is_late: Cell::new(false),
             uploading: Cell::new(None),
             bytes: Cell::new(0),
             received: Cell::new(0),
@@ -222,6 +235,13 @@ impl Exchange {
             self.failure.set(Some(error.into()));
         } else {
             self.tally.upstream_error(self.serving.get(), error);
+        }
+    }
+
+    /// The endpoint answered with a failure that the client will not see.
+    pub(super) fn failed_by_answer(&self, is_first_attempt: bool) {
+        if is_first_attempt && self.failure.get().is_none() {
+            self.failure.set(Some(Failure::Status));
         }
     }
 
@@ -295,6 +315,7 @@ impl Exchange {
                 }
                 Waiting::FirstByte(_)
                 | Waiting::No
+                | Waiting::Place(_)
                 | Waiting::Endpoint(_)
                 | Waiting::Client(_)
                 | Waiting::Tunnel(_) => None,
@@ -353,6 +374,11 @@ impl Exchange {
         }
     }
 
+    /// It has gone to where no kill ends it.
+    pub(super) fn spare(&self) {
+        self.cut_at.set(None);
+    }
+
     /// Whether something has waited too long, seen from the worker's beat.
     pub(super) fn look_at_deadlines(&self, now: Instant) {
         if self.lapse.get().is_some() {
@@ -368,9 +394,14 @@ impl Exchange {
         } else {
             match self.waiting.get() {
                 Waiting::No => None,
+                Waiting::Place(until) => (until <= now).then_some(Lapse::Place),
                 Waiting::FirstByte(from) => {
                     self.look_at_stall(since(from));
-                    (since(from) >= first_byte).then_some(Lapse::FirstByte)
+                    let is_late = self.per_try.get().is_some_and(|limit| since(from) >= limit);
+                    if is_late && !self.is_late.replace(true) {
+                        self.attention.wake();
+                    }
+                    (since(from) + self.waited.get() >= first_byte).then_some(Lapse::FirstByte)
                 }
                 Waiting::Endpoint(from) => (since(from) >= body_idle).then_some(Lapse::Endpoint),
                 Waiting::Client(from) => (since(from) >= body_idle).then_some(Lapse::Client),
@@ -387,7 +418,7 @@ impl Exchange {
         match lapse {
             Lapse::Cut => self.tally.cut(self.assigned.variant),
             Lapse::Endpoint => self.failed_late(UpstreamError::BodyTimeout),
-            Lapse::FirstByte | Lapse::Client | Lapse::Idle => {}
+            Lapse::Place | Lapse::FirstByte | Lapse::Client | Lapse::Idle => {}
         }
         if self.told.get().is_some() {
             // Nobody may be polling the body: the client does not read. So its carrier ends.
@@ -459,6 +490,7 @@ impl Drop for Ongoing {
                 Some(Lapse::Cut) => Some("cut"),
                 Some(Lapse::Client) => Some("client_timeout"),
                 Some(Lapse::Idle) => Some("tunnel_idle"),
+                Some(Lapse::Place) => Some("queue_timeout"),
                 Some(Lapse::FirstByte | Lapse::Endpoint) | None => None,
             };
             let ending = Ending {
@@ -516,11 +548,28 @@ mod tests {
         check(Waiting::FirstByte, false, 4, Some(Lapse::FirstByte));
         check(Waiting::FirstByte, true, 5, None);
         check(Waiting::FirstByte, true, 6, Some(Lapse::Client));
+        check(|start| Waiting::Place(start + SECOND), false, 0, None);
+        check(|start| Waiting::Place(start + SECOND), false, 1, Some(Lapse::Place));
         check(Waiting::Endpoint, false, 5, None);
         check(Waiting::Endpoint, false, 6, Some(Lapse::Endpoint));
         check(Waiting::Client, false, 6, Some(Lapse::Client));
         check(Waiting::Tunnel, false, 7, None);
         check(Waiting::Tunnel, false, 8, Some(Lapse::Idle));
+    }
+
+    #[test]
+    fn an_attempt_is_late_before_its_request_is_and_what_earlier_ones_took_counts() {
+        let start = clock::now();
+        let exchange = exchange(start);
+        exchange.waiting.set(Waiting::FirstByte(start));
+        exchange.per_try.set(Some(SECOND));
+        exchange.look_at_deadlines(start + SECOND / 2);
+        assert!(!exchange.is_late.get());
+        exchange.look_at_deadlines(start + SECOND);
+        assert_eq!((exchange.is_late.get(), exchange.lapse()), (true, None));
+        exchange.waited.set(3 * SECOND);
+        exchange.look_at_deadlines(start + SECOND);
+        assert_eq!(exchange.lapse(), Some(Lapse::FirstByte));
     }
 
     #[test]

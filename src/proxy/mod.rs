@@ -10,7 +10,9 @@
 //!                                 ├─ visitor    who asks, and which variant he gets
 //!                                 ├─ upgrade    whether it is to be HTTP no more
 //!                                 ├─ headers    what goes on and what stops here
-//!                                 ├─ forward    to an endpoint, again if that is safe (retry)
+//!                                 ├─ forward ─┬─ place    an endpoint that has room, or the wait for it
+//!                                 │           ├─ replay   the body, for as many attempts as it takes
+//!                                 │           └─ retry    whether there is another attempt (budget: how many of all)
 //!                                 ├─ exchange   one request, one outcome
 //!                                 └─ tunnel     bytes both ways, after an upgrade (pipe: one way)
 //! ```
@@ -18,6 +20,7 @@
 //! `scrutiny` looks over hyper's shoulder: what clients of HTTP/1 send and two readers could read differently is refused.
 
 mod body;
+mod budget;
 mod certificate;
 mod client;
 mod client_identity;
@@ -36,9 +39,11 @@ mod listener;
 mod note;
 mod opening;
 mod pipe;
+mod place;
 mod proxy_header;
 mod redirect;
 mod registry;
+mod replay;
 mod retry;
 mod room;
 mod scrutiny;

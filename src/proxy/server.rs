@@ -17,7 +17,7 @@ use tokio::task::LocalSet;
 use super::listener::{BindError, accept};
 use super::room::Room;
 use super::sockets::Sockets;
-use super::worker::{Lobby, Worker};
+use super::worker::{Lobby, Part, Worker};
 use super::{LiveSettings, ProxySettings};
 use crate::clock;
 use crate::routing::Table;
@@ -110,6 +110,7 @@ impl Proxy {
         let process = getrandom::u64().unwrap_or_else(|_| clock::wall().as_millis());
         let mut threads = Vec::with_capacity(count);
         for (index, listeners) in listeners.into_iter().enumerate() {
+            let part = Part { index, of: u32::try_from(count).unwrap_or(u32::MAX) };
             let (shared, lobby, told, drain) = (shared.clone(), lobby.clone(), told.clone(), settings.drain);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -124,7 +125,7 @@ impl Proxy {
                     local.block_on(
                         &runtime,
                         work(
-                            Worker::new(index, process, room, lobby, shared, clock::wall()),
+                            Worker::new(part, process, room, lobby, shared, clock::wall()),
                             listeners,
                             told,
                             drain,

@@ -5,6 +5,7 @@
 //! handed out by a count that only this thread touches.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +16,9 @@ use rustls::ServerConfig;
 
 use super::Shared;
 use super::body::RequestBody;
+use super::budget::{Budget, Terms};
 use super::cookies::CookieNames;
-use super::exchange::{Attention, Exchange};
+use super::exchange::{Attention, Exchange, Waiting};
 use super::guests::Guests;
 use super::headers;
 use super::pipe::PIPE_BYTES;
@@ -24,10 +26,10 @@ use super::registry::Registry;
 use super::room::Room;
 use super::settings::LiveSettings;
 use super::tls::{Tickets, TlsSettings};
-use crate::clock::Timestamp;
-use crate::routing::{Service, Table};
+use crate::clock::{self, Timestamp};
+use crate::routing::{EndpointLimits, Service, Table};
 use crate::telemetry::{AccessLogHandle, ServiceSlot, ServiceTally, WorkerTally};
-use crate::traffic::{Keys, PerVariant};
+use crate::traffic::{Keys, PerVariant, Variant};
 use crate::upstream::{EndpointPool, Pools, Slot};
 
 /// The longest time between two beats; also how soon an idle worker notices a new table.
@@ -59,6 +61,11 @@ pub(super) struct Worker {
     live: Arc<ArcSwap<LiveSettings>>,
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     views: RefCell<Vec<Option<Rc<ServiceView>>>>,
+    /// By slot; they outlive tables, or each change would fill them again.
+    budgets: RefCell<HashMap<u32, Rc<PerVariant<Budget>>>>,
+    threads: u32,
+    /// Bytes of request bodies that are kept to be sent again.
+    pub(super) kept: Rc<Cell<usize>>,
     pools: Pools<RequestBody>,
     wall: Cell<Timestamp>,
     beaten: Cell<u64>,
@@ -91,17 +98,49 @@ pub(super) struct ServiceView {
     pub(super) names: CookieNames,
     pub(super) tally: Rc<ServiceTally>,
     pub(super) pools: PerVariant<Vec<Rc<EndpointPool<RequestBody>>>>,
+    /// This thread's part of each endpoint, if there is an end of it.
+    pub(super) places: Option<Places>,
+    pub(super) budgets: Rc<PerVariant<Budget>>,
+}
+
+/// Which of how many threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// From 0.
+    pub(super) index: usize,
+    pub(super) of: u32,
+}
+
+/// How many requests one thread sends to an endpoint at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) in_flight_max: u32,
+    pub(super) queue_max: u32,
+    pub(super) queue_timeout: Duration,
+}
+
+impl Places {
+    /// One thread's part, rounded up.
+    fn of(limits: EndpointLimits, threads: u32) -> Self {
+        let part = |whole: u32| whole.div_ceil(threads.max(1));
+        Self {
+            in_flight_max: part(limits.in_flight_max),
+            queue_max: part(limits.queue_max),
+            queue_timeout: limits.queue_timeout,
+        }
+    }
 }
 
 impl Worker {
     pub(super) fn new(
-        index: usize,
+        part: Part,
         process: u64,
         room: Room,
         lobby: Arc<Lobby>,
         shared: Shared,
         now: Timestamp,
     ) -> Self {
+        let Part { index, of: threads } = part;
         let random = match shared.seed {
             Some(seed) => fastrand::Rng::with_seed(seed.wrapping_add(index as u64)),
             None => fastrand::Rng::with_seed(getrandom::u64().unwrap_or(now.as_millis())),
@@ -123,6 +162,9 @@ impl Worker {
             live: shared.live,
             table: RefCell::new(Cache::new(shared.table)),
             views: RefCell::default(),
+            budgets: RefCell::default(),
+            threads,
+            kept: Rc::default(),
             pools: Pools::new(room.endpoints),
             wall: Cell::new(now),
             beaten: Cell::new(0),
@@ -203,14 +245,30 @@ impl Worker {
             names: CookieNames::of(&service.settings.name),
             tally: self.tally.service(ServiceSlot(service.slot)),
             pools,
+            places: service.settings.limits.endpoint.map(|limits| Places::of(limits, self.threads)),
+            budgets: self.budgets(service),
         });
         let timeouts = &service.settings.timeouts;
+        let per_try = service.settings.retries.as_ref().and_then(|retries| retries.per_try);
+        let queue = view.places.map(|places| places.queue_timeout);
+        per_try.into_iter().chain(queue).for_each(|deadline| self.be_patient_for(deadline));
         self.be_patient_for(timeouts.first_byte.min(timeouts.body_idle).min(timeouts.tunnel_idle));
         if views.len() <= index {
             views.resize_with(index + 1, || None);
         }
         views[index] = Some(view.clone());
         view
+    }
+
+    fn budgets(&self, service: &Service) -> Rc<PerVariant<Budget>> {
+        let terms = Terms::of(service.settings.retries.as_ref(), self.threads);
+        let mut budgets = self.budgets.borrow_mut();
+        let budgets = budgets.entry(service.slot).or_insert_with(|| {
+            let now = clock::now();
+            Rc::new(PerVariant::from_fn(|_| Budget::new(terms, now)))
+        });
+        Variant::ALL.iter().for_each(|variant| budgets[*variant].change(terms));
+        budgets.clone()
     }
 
     /// Makes the beat quick enough for a deadline: it is noticed a quarter late at most, or a second.
@@ -254,6 +312,15 @@ impl Worker {
                 }
             }
             *views = kept;
+            let mut budgets = self.budgets.borrow_mut();
+            let served = table.services().iter().map(|service| service.slot);
+            *budgets = served.filter_map(|slot| budgets.remove_entry(&slot)).collect();
+        });
+        // Who waits for a place may have to choose again.
+        self.exchanges.each(|exchange| {
+            if matches!(exchange.waiting.get(), Waiting::Place(_)) {
+                exchange.attention.wake();
+            }
         });
         if cuts.is_empty() {
             return;

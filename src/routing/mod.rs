@@ -6,6 +6,7 @@
 mod host;
 mod matching;
 mod path;
+mod retries;
 mod service;
 mod success;
 mod table;
@@ -14,6 +15,7 @@ mod upgrade;
 pub use host::{Host, HostError, HostPattern};
 pub use matching::{Matcher, Overlap, Route};
 pub use path::{PathError, PathPrefix, normalise};
+pub use retries::{EndpointLimits, Retries, RetryMethods, RetryOn};
 pub use service::{
     Limits, Recognition, Secret, ServiceSettings, Tell, TesterOverride, Timeouts, UserKey, WhenUnhealthy,
 };

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{Route, UpgradeToken};
+use super::{EndpointLimits, Retries, Route, UpgradeToken};
 use crate::traffic::{By, Otherwise, PerVariant};
 use crate::upstream::HealthSettings;
 
@@ -31,6 +31,8 @@ pub struct ServiceSettings {
     pub tell: Tell,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// How requests are tried again; `None`: not at all.
+    pub retries: Option<Retries>,
     /// Bounds.
     pub limits: Limits,
     /// What a connection may change to, in the order in which it stands in the file; `websocket` by default.
@@ -223,6 +225,8 @@ impl Default for Timeouts {
 pub struct Limits {
     /// The largest request body in bytes; unlimited by default.
     pub body_bytes_max: Option<u64>,
+    /// What each endpoint gets at once; unlimited by default.
+    pub endpoint: Option<EndpointLimits>,
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ pub(super) fn gate(blue: &Origin, green: &Origin) -> Builder {
                 client_variant: true,
             },
             timeouts: Default::default(),
+            retries: Some(Default::default()),
             limits: Default::default(),
             upgrades: vec![crate::routing::UpgradeToken::websocket()],
         },

@@ -25,9 +25,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-pub use counts::{ProcessCounts, Totals, TunnelCounts, VariantCounts};
+pub use counts::{ProcessCounts, QueueCounts, Totals, TunnelCounts, VariantCounts};
 pub(super) use labels::IGNORED_COOKIES;
-pub use labels::{CodeLabel, ConnectionRefusal, Failure, MethodLabel, UpstreamError};
+pub use labels::{CodeLabel, ConnectionRefusal, Crowding, Failure, MethodLabel, RetryReason, UpstreamError};
 pub use shard::{Judged, Outcome, ServiceTally, Trialled};
 
 use tokio::sync::Notify;
