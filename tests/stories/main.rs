@@ -12,6 +12,7 @@ mod many_services;
 mod reload;
 mod requests_bad_input;
 mod restart;
+mod retries;
 mod rollouts;
 mod shares;
 mod telemetry;
