@@ -406,8 +406,8 @@ fn retries_and_places_that_make_no_sense_are_refused() {
         "retries.per_try = 0s line 4: no time at all; write at least 1ms, or none",
     );
     check(
-        "retries: on",
-        "retries = on line 4: write off, or what is to be tried again: {attempts: 2, on: [connect, reset]}",
+        "retries: twice",
+        "retries = twice line 4: write off, or what is to be tried again: {attempts: 2, on: [connect, reset]}",
     );
     check(
         "limits: {queue: 5}",

@@ -23,7 +23,8 @@ pub(super) struct Off;
 
 impl Scalar for Off {
     fn read(text: &str) -> Result<Self, String> {
-        choose(text, &[("off", Self)]).map_err(|_| {
+        // Unquoted, YAML 1.1 means false by it.
+        choose(text, &[("off", Self), ("false", Self)]).map_err(|_| {
             "write off, or what is to be tried again: {attempts: 2, on: [connect, reset]}".to_owned()
         })
     }

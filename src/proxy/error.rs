@@ -46,8 +46,8 @@ pub(super) enum Refusal {
     BadGateway,
     /// 503: no healthy endpoint.
     NoEndpoint,
-    /// 503: every endpoint has as many requests as it may have.
-    Crowded,
+    /// 503: every endpoint of the variant has as many requests as it may have.
+    NoPlace,
     /// 503: the proxy itself has no descriptor or port left.
     Full,
     /// 504.
@@ -82,7 +82,7 @@ impl Refusal {
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Protocol => StatusCode::NOT_IMPLEMENTED,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::NoEndpoint | Self::Crowded | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::NoPlace | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
         }
@@ -104,7 +104,7 @@ impl Refusal {
             Self::Protocol => "this protocol is not spoken here\n",
             Self::BadGateway => "the service gave no valid answer\n",
             Self::NoEndpoint => "the service is not available at the moment\n",
-            Self::Crowded => "the service has too much to do at the moment\n",
+            Self::NoPlace => "the service has too much to do at the moment\n",
             Self::Full => "too many connections at the moment\n",
             Self::Late => "the service did not answer in time\n",
             Self::Loop => "an endpoint of this service leads back to this proxy\n",
@@ -134,7 +134,7 @@ impl Refusal {
             Self::SlowBody | Self::Late => GrpcStatus::DEADLINE_EXCEEDED,
             Self::BodyTooLarge | Self::UriTooLong | Self::TooManyFields => GrpcStatus::RESOURCE_EXHAUSTED,
             Self::Misdirected => GrpcStatus::UNKNOWN,
-            Self::BadGateway | Self::NoEndpoint | Self::Crowded | Self::Full => GrpcStatus::UNAVAILABLE,
+            Self::BadGateway | Self::NoEndpoint | Self::NoPlace | Self::Full => GrpcStatus::UNAVAILABLE,
         })
     }
 
@@ -170,7 +170,7 @@ impl Refusal {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static(METHODS));
             }
-            Self::NoEndpoint | Self::Crowded | Self::Full => {
+            Self::NoEndpoint | Self::NoPlace | Self::Full => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS.as_secs()));
             }
             _ => {}

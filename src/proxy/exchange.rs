@@ -172,6 +172,8 @@ pub(super) struct Exchange {
     lapse: Cell<Option<Lapse>>,
     cut_at: Cell<Option<Instant>>,
     failure: Cell<Option<Failure>>,
+    /// Another attempt followed on a failure that an endpoint answered with.
+    is_hidden: Cell<bool>,
     late_failure: Cell<Option<UpstreamError>>,
     tunnel_error: Cell<Option<UpstreamError>>,
     told: Cell<Option<Told>>,
@@ -223,6 +225,7 @@ impl Exchange {
             lapse: Cell::new(None),
             cut_at: Cell::new(None),
             failure: Cell::new(None),
+            is_hidden: Cell::new(false),
             late_failure: Cell::new(None),
             tunnel_error: Cell::new(None),
             told: Cell::new(None),
@@ -242,6 +245,7 @@ impl Exchange {
     pub(super) fn failed_by_answer(&self, is_first_attempt: bool) {
         if is_first_attempt && self.failure.get().is_none() {
             self.failure.set(Some(Failure::Status));
+            self.is_hidden.set(true);
         }
     }
 
@@ -331,11 +335,14 @@ impl Exchange {
         }
     }
 
-    /// What went wrong in the first attempt, unless it was the status alone.
+    /// What went wrong in the first attempt, unless it was the status alone that the client gets.
     fn first_error(&self) -> Option<&'static str> {
         match self.failure.get() {
             Some(Failure::Upstream(error)) => Some(error.as_str()),
-            Some(Failure::Status) => self.grpc.get().filter(|status| !status.is_ok()).map(GrpcStatus::as_str),
+            Some(Failure::Status) => {
+                let status = self.grpc.get().filter(|status| !status.is_ok()).map(GrpcStatus::as_str);
+                status.or(self.is_hidden.get().then_some("status"))
+            }
             None => None,
         }
     }

@@ -1,8 +1,8 @@
 //! A place at an endpoint: chosen among those of the variant, and waited for where all of them are full.
 //!
-//! What is full is left out before anybody waits, and who waits does so where least is asked for. The table is looked at
-//! again before a place is used: who waited while the candidate was killed goes to stable, and who waits for an
-//! endpoint that takes no part any more chooses again.
+//! What is full is left out before anybody waits, and who waits is given the first place that becomes free at any of them.
+//! The table is looked at again before a place is used: who waited while the candidate was killed goes to stable, and who
+//! waited only for endpoints that take no part any more chooses again.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -32,15 +32,15 @@ pub(super) async fn take(
     loop {
         match choose(worker, view, exchange, attempts) {
             Choice::Free(pool) => return Ok(pool.lease()),
-            Choice::Crowded(pool, places) => {
-                let lease = wait(worker, exchange, view, attempts, &pool, places).await?;
+            Choice::Crowded(pools, places) => {
+                let lease = wait(worker, exchange, view, attempts, pools, places).await?;
                 if let Some(lease) = lease {
                     return Ok(lease);
                 }
             }
             Choice::Full => {
                 crowded_out(worker, exchange, Crowding::Full);
-                return Err(Refusal::Crowded);
+                return Err(Refusal::NoPlace);
             }
             Choice::Nobody => {
                 exchange.failed(UpstreamError::NoHealthyEndpoint, attempts.is_first());
@@ -80,8 +80,8 @@ fn crowded_out(worker: &Worker, exchange: &Exchange, why: Crowding) {
 enum Choice {
     /// It has a place.
     Free(Pool),
-    /// It has none, but may be waited for.
-    Crowded(Pool, Places),
+    /// They have none, but may be waited for.
+    Crowded(Vec<Pool>, Places),
     /// None has a place, and none may be waited for.
     Full,
     /// None takes part.
@@ -123,14 +123,12 @@ fn among(worker: &Worker, view: &ServiceView, variant: Variant, attempts: &Attem
     };
     let crowded = |may: &dyn Fn(&Pool) -> bool| {
         let places = places?;
-        let load = |index: usize| {
-            let (pool, queued) = (&pools[index], pools[index].queued());
-            let mut load = pool.load();
-            load.in_flight = load.in_flight.saturating_add(queued);
-            (queued < places.queue_max && may(pool)).then_some(load)
-        };
-        let index = pick(pools.len(), load, &mut worker.random.borrow_mut())?;
-        pools.get(index).cloned().map(|pool| Choice::Crowded(pool, places))
+        let takes_part = |pool: &&Pool| pool.endpoint().weight() > 0 && may(pool);
+        let pools: Vec<Pool> = pools.iter().filter(takes_part).cloned().collect();
+        // Who waits stands in all queues, so each is as long as all of them may be together.
+        let queue_max = places.queue_max.saturating_mul(u32::try_from(pools.len()).unwrap_or(u32::MAX));
+        let has_room = pools.iter().any(|pool| pool.queued() < queue_max);
+        has_room.then_some(Choice::Crowded(pools, places))
     };
     free(&is_untried)
         .or_else(|| crowded(&is_untried))
@@ -139,34 +137,34 @@ fn among(worker: &Worker, view: &ServiceView, variant: Variant, attempts: &Attem
         .unwrap_or_else(|| if places.is_some() && !pools.is_empty() { Choice::Full } else { Choice::Nobody })
 }
 
-/// Waits for a place. `None`: the endpoint takes no part any more.
+/// Waits for a place. `None`: no endpoint that was waited for takes part any more.
 async fn wait(
     worker: &Rc<Worker>,
     exchange: &Exchange,
     view: &mut Rc<ServiceView>,
     attempts: &mut Attempts,
-    pool: &Pool,
+    pools: Vec<Pool>,
     places: Places,
 ) -> Result<Option<Lease<RequestBody>>, Refusal> {
-    let mut queued = Queued::new(exchange, pool, places);
+    let mut queued = Queued::new(exchange, pools, places);
     let mut is_anew = true;
     poll_fn(|cx| {
         // Whatever woke it, the table may be another one.
         if !std::mem::take(&mut is_anew) {
             *view = look_again(worker, exchange, view, attempts);
-            if !is_usable(view, exchange, pool) {
+            let places = view.places.map_or(u32::MAX, |places| places.in_flight_max);
+            if !queued.turn.keep(|pool| is_usable(view, exchange, pool), places) {
                 return Poll::Ready(Ok(None));
             }
-            queued.turn.allow(view.places.map_or(u32::MAX, |places| places.in_flight_max));
         }
         if let Poll::Ready(lease) = queued.turn.poll(cx) {
-            return Poll::Ready(Ok(Some(lease)));
+            return Poll::Ready(Ok(Some(lease).filter(|lease| is_usable(view, exchange, lease.pool()))));
         }
         match exchange.lapse() {
             None => Poll::Pending,
             Some(Lapse::Place) => {
                 crowded_out(worker, exchange, Crowding::Timeout);
-                Poll::Ready(Err(Refusal::Crowded))
+                Poll::Ready(Err(Refusal::NoPlace))
             }
             Some(Lapse::Client) => Poll::Ready(Err(Refusal::SlowBody)),
             Some(Lapse::FirstByte | Lapse::Endpoint | Lapse::Idle | Lapse::Cut) => {
@@ -186,11 +184,11 @@ struct Queued<'a> {
 }
 
 impl<'a> Queued<'a> {
-    fn new(exchange: &'a Exchange, pool: &Pool, places: Places) -> Self {
+    fn new(exchange: &'a Exchange, pools: Vec<Pool>, places: Places) -> Self {
         let (variant, since) = (exchange.serving.get(), clock::now());
         exchange.tally.queued(variant);
         exchange.waiting.set(Waiting::Place(since + places.queue_timeout));
-        Self { exchange, turn: pool.wait(places.in_flight_max), variant, since }
+        Self { exchange, turn: Turn::new(pools, places.in_flight_max), variant, since }
     }
 }
 

@@ -270,3 +270,21 @@ impl Drop for KeptBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_only_so_much_and_gets_it_back() {
+        let memory = Rc::<Cell<usize>>::default();
+        let hold = || Hold { memory: memory.clone(), bytes: 0 };
+        let (mut one, mut other) = (hold(), hold());
+        assert!(one.take(KEPT_BYTES_MAX - 10) && other.take(10));
+        assert!(!other.take(1) && memory.get() == KEPT_BYTES_MAX);
+        one.give_back();
+        assert!(other.take(1) && memory.get() == 11);
+        drop(other);
+        assert_eq!(memory.get(), 0);
+    }
+}

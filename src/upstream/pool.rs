@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::Carrier;
 use super::http2::Shared;
-use super::queue::{Queue, Turn};
+use super::queue::Queue;
 use super::{ConnectError, Connection, Endpoint, Gauge, Load, Protocol, Upload, http1};
 
 /// How long a connection waits for its next request.
@@ -185,11 +185,6 @@ impl<B: Upload> EndpointPool<B> {
         u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
     }
 
-    /// Waits for one of so many places, behind all who wait already.
-    pub fn wait(self: &Rc<Self>, places: u32) -> Turn<B> {
-        Turn::new(self, places)
-    }
-
     /// Counts a request as under way there, until the lease is dropped.
     pub fn lease(self: &Rc<Self>) -> Lease<B> {
         self.gauge.began();
@@ -203,7 +198,7 @@ impl<B: Upload> EndpointPool<B> {
 
     /// Gives places to those who wait for them.
     pub(super) fn admit(&self) {
-        while self.queue.give(self.in_flight()) {
+        while self.queue.give(self.endpoint.id(), self.in_flight()) {
             self.gauge.began();
         }
     }

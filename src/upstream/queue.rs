@@ -1,6 +1,7 @@
-//! Requests that wait for a place at an endpoint: first come, first served.
+//! Requests that wait for a place at any of some endpoints: first come, first served.
 //!
-//! A place that becomes free is given to the first who waits before anybody else can see it, so nobody who comes later
+//! Who waits stands in the queue of each of them, so that the first place that becomes free anywhere is his, whichever
+//! endpoint is slow. A place is given to the first who waits before anybody else can see it, so nobody who comes later
 //! is served earlier, and no place is lost when who was given one has gone meanwhile.
 
 use std::cell::{Cell, RefCell};
@@ -25,8 +26,8 @@ struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    /// It has a place, and does not know yet.
-    Given,
+    /// The endpoint with this number has given it a place, and it does not know yet.
+    Given(u32),
     /// Its place is a lease's.
     Taken,
 }
@@ -40,55 +41,76 @@ impl Queue {
         self.0.borrow().len()
     }
 
-    /// Gives the first one a place if `in_flight` leaves one to it.
-    pub(super) fn give(&self, in_flight: u32) -> bool {
+    /// Gives the first one a place of the endpoint with this number, if `in_flight` leaves one to it.
+    pub(super) fn give(&self, endpoint: u32, in_flight: u32) -> bool {
         let mut waiters = self.0.borrow_mut();
-        if waiters.front().is_none_or(|first| in_flight >= first.places.get()) {
-            return false;
+        while let Some(first) = waiters.front() {
+            if first.stage.get() != Stage::Waiting {
+                // Another endpoint was quicker.
+                waiters.pop_front();
+            } else if in_flight >= first.places.get() {
+                return false;
+            } else {
+                first.stage.set(Stage::Given(endpoint));
+                let waker = first.waker.borrow_mut().take();
+                waiters.pop_front();
+                drop(waiters);
+                waker.into_iter().for_each(Waker::wake);
+                return true;
+            }
         }
-        let Some(first) = waiters.pop_front() else { return false };
-        drop(waiters);
-        first.stage.set(Stage::Given);
-        let waker = first.waker.borrow_mut().take();
-        waker.into_iter().for_each(Waker::wake);
-        true
+        false
+    }
+
+    fn join(&self, waiter: &Rc<Waiter>) {
+        self.0.borrow_mut().push_back(waiter.clone());
+    }
+
+    fn leave(&self, waiter: &Rc<Waiter>) {
+        self.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, waiter));
     }
 }
 
-/// A request's turn at an endpoint. Whoever drops it waits no more.
+/// A request's turn at one of some endpoints. Whoever drops it waits no more.
 pub struct Turn<B: Upload> {
-    pool: Rc<EndpointPool<B>>,
+    pools: Vec<Rc<EndpointPool<B>>>,
     waiter: Rc<Waiter>,
 }
 
 impl<B: Upload> Turn<B> {
-    pub(super) fn new(pool: &Rc<EndpointPool<B>>, places: u32) -> Self {
+    /// Waits behind all who wait already for one of so many places at each of them.
+    pub fn new(pools: Vec<Rc<EndpointPool<B>>>, places: u32) -> Self {
         let waiter = Rc::new(Waiter {
             places: Cell::new(places),
             stage: Cell::new(Stage::Waiting),
             waker: RefCell::default(),
         });
-        pool.queue.0.borrow_mut().push_back(waiter.clone());
-        pool.admit();
-        Self { pool: pool.clone(), waiter }
+        pools.iter().for_each(|pool| pool.queue.join(&waiter));
+        pools.iter().for_each(|pool| pool.admit());
+        Self { pools, waiter }
     }
 
-    /// The endpoint's pool.
-    pub fn pool(&self) -> &Rc<EndpointPool<B>> {
-        &self.pool
-    }
-
-    /// From now on so many may be under way there at once.
-    pub fn allow(&self, places: u32) {
+    /// Goes on waiting only where `may` allows it, and with so many places there. Whether there is such an endpoint.
+    pub fn keep(&mut self, may: impl Fn(&Rc<EndpointPool<B>>) -> bool, places: u32) -> bool {
         self.waiter.places.set(places);
-        self.pool.admit();
+        self.pools.retain(|pool| {
+            let stays = may(pool) || self.waiter.stage.get() == Stage::Given(pool.endpoint().id());
+            if !stays {
+                pool.queue.leave(&self.waiter);
+            }
+            stays
+        });
+        self.pools.iter().for_each(|pool| pool.admit());
+        !self.pools.is_empty()
     }
 
     /// Ready, once, when there is a place.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lease<B>> {
-        if self.waiter.stage.get() == Stage::Given {
+        if let Stage::Given(endpoint) = self.waiter.stage.get()
+            && let Some(pool) = self.pools.iter().find(|pool| pool.endpoint().id() == endpoint)
+        {
             self.waiter.stage.set(Stage::Taken);
-            return Poll::Ready(Lease::given(&self.pool));
+            return Poll::Ready(Lease::given(pool));
         }
         *self.waiter.waker.borrow_mut() = Some(cx.waker().clone());
         Poll::Pending
@@ -97,21 +119,22 @@ impl<B: Upload> Turn<B> {
 
 impl<B: Upload> Drop for Turn<B> {
     fn drop(&mut self) {
-        match self.waiter.stage.get() {
-            Stage::Waiting => {
-                self.pool.queue.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &self.waiter));
+        let stage = self.waiter.stage.get();
+        for pool in &self.pools {
+            pool.queue.leave(&self.waiter);
+            if stage == Stage::Given(pool.endpoint().id()) {
+                pool.left();
+            } else {
                 // Who comes next may be allowed more.
-                self.pool.admit();
+                pool.admit();
             }
-            Stage::Given => self.pool.left(),
-            Stage::Taken => {}
         }
     }
 }
 
 impl<B: Upload> std::fmt::Debug for Turn<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Turn").field(self.pool.endpoint().label()).field(&self.waiter.stage.get()).finish()
+        f.debug_tuple("Turn").field(&self.pools).field(&self.waiter.stage.get()).finish()
     }
 }
 
@@ -129,8 +152,12 @@ mod tests {
     type Pool = Rc<EndpointPool<Empty<Bytes>>>;
 
     fn pool() -> Pool {
+        numbered(1)
+    }
+
+    fn numbered(id: u32) -> Pool {
         let way = Way::new("http://127.0.0.1:1".parse().unwrap(), &Reach::default(), &Names::default());
-        Pools::new(9).of(&Arc::new(Endpoint::new(1, way, 1)))
+        Pools::new(9).of(&Arc::new(Endpoint::new(id, way, 1)))
     }
 
     fn poll(turn: &mut Turn<Empty<Bytes>>) -> Option<Lease<Empty<Bytes>>> {
@@ -140,12 +167,41 @@ mod tests {
         }
     }
 
+    fn wait(pool: &Pool, places: u32) -> Turn<Empty<Bytes>> {
+        Turn::new(vec![pool.clone()], places)
+    }
+
+    #[test]
+    fn the_first_place_anywhere_is_taken_and_waiting_goes_on_where_it_may() {
+        let (one, two) = (numbered(1), numbered(2));
+        let busy = [one.lease(), two.lease()];
+        let both = || vec![one.clone(), two.clone()];
+        let (mut first, mut second, mut third) = (Turn::new(both(), 1), Turn::new(both(), 1), wait(&one, 1));
+        let [at_one, at_two] = busy;
+        drop(at_two);
+        assert!(poll(&mut second).is_none());
+        assert_eq!(poll(&mut first).unwrap().endpoint().id(), 2);
+        drop(first);
+        assert_eq!(poll(&mut second).unwrap().endpoint().id(), 2);
+        drop(second);
+        drop(at_one);
+        assert_eq!(poll(&mut third).unwrap().endpoint().id(), 1);
+        let held = one.lease();
+        let mut only = Turn::new(both(), 1);
+        assert_eq!(poll(&mut only).unwrap().endpoint().id(), 2);
+        let mut gone = wait(&one, 1);
+        assert!(!gone.keep(|_| false, 1));
+        drop((held, gone, only));
+        assert!(one.queued() == 0 && two.queued() == 0);
+        assert_eq!((one.load().in_flight, two.load().in_flight), (0, 0));
+    }
+
     #[test]
     fn a_free_place_goes_to_the_first_and_to_nobody_who_comes_later() {
         let pool = pool();
         let busy = pool.lease();
         assert!(pool.is_full(Some(1)) && !pool.is_full(Some(2)) && !pool.is_full(None));
-        let (mut first, mut second) = (pool.wait(1), pool.wait(1));
+        let (mut first, mut second) = (wait(&pool, 1), wait(&pool, 1));
         assert!(poll(&mut first).is_none() && pool.queued() == 2);
         drop(busy);
         assert!(pool.is_full(Some(1)));
@@ -160,7 +216,7 @@ mod tests {
     fn who_goes_away_with_a_place_in_hand_leaves_it_to_the_next() {
         let pool = pool();
         let busy = pool.lease();
-        let (first, mut second) = (pool.wait(1), pool.wait(1));
+        let (first, mut second) = (wait(&pool, 1), wait(&pool, 1));
         drop(busy);
         drop(first);
         assert!(poll(&mut second).is_some());
@@ -170,11 +226,11 @@ mod tests {
     fn more_places_are_taken_at_once_and_fewer_are_waited_for() {
         let pool = pool();
         let busy = [pool.lease(), pool.lease()];
-        let (mut first, mut second) = (pool.wait(2), pool.wait(2));
-        first.allow(3);
+        let (mut first, mut second) = (wait(&pool, 2), wait(&pool, 2));
+        assert!(first.keep(|_| true, 3));
         let third = poll(&mut first).unwrap();
         assert!(poll(&mut second).is_none());
-        second.allow(1);
+        assert!(second.keep(|_| true, 1));
         drop(busy);
         assert!(poll(&mut second).is_none());
         drop(third);
@@ -192,7 +248,7 @@ mod tests {
             for (event, which) in events {
                 match event {
                     0 if pool.is_full(Some(places)) => {
-                        turns.push((came, pool.wait(places)));
+                        turns.push((came, wait(&pool, places)));
                         came += 1;
                     }
                     0 => leases.push(pool.lease()),
