@@ -221,7 +221,8 @@ fn without_retries_only_a_stale_connection_is_replaced() {
     let (told, tell) = channel();
     let told = Mutex::new(told);
     let closes = origin(move |_, stream| {
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        stream.write_all(OK.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
         told.lock().unwrap().send(()).is_err()
     });
     let none = gate(&closes, &closes).with(|gate| gate.settings.retries = None).start();
