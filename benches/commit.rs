@@ -168,6 +168,7 @@ fn config(at: usize) -> ServiceConfig {
         tester: None,
         tell: Tell::default(),
         timeouts: Timeouts::default(),
+        retries: None,
         limits: Limits::default(),
         upgrades: Vec::new(),
         mirror: Default::default(),

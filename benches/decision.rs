@@ -36,6 +36,7 @@ fn service(slot: u32, by: By, weight: &str) -> Service {
             tester: None,
             tell: Default::default(),
             timeouts: Default::default(),
+            retries: None,
             limits: Default::default(),
             upgrades: Vec::new(),
             mirror: Default::default(),

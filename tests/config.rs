@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidegate::config::{self, Config, ConfigError, Overrides};
+use tidegate::routing::{EndpointLimits, Retries, RetryMethods, RetryOn};
 use tidegate::telemetry::{AccessLogTarget, AccessLogWrite};
 use tidegate::traffic::{By, Variant, Weight};
 
@@ -530,6 +531,103 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
 }
 
 #[test]
+fn retries_and_places_that_make_no_sense_are_refused() {
+    #[track_caller]
+    fn check(line: &str, expected: &str) {
+        let expected = format!("services.shop.{expected}");
+        assert_eq!(problem(&shop(&format!("{LINE}\n{line}"))), expected, "{line}");
+    }
+    check(
+        "retries: {attempts: 0}",
+        "retries.attempts = 0 line 4: counts those after the first; for none write retries: off",
+    );
+    check(
+        "retries: {attempts: 11}",
+        "retries.attempts = 11 line 4: must be 1 to 10: attempts after the first one",
+    );
+    check(
+        "retries: {on: [connect, 200]}",
+        "retries.on = 200 line 4: 200 is no failure; statuses from 500 to 599 may be tried again",
+    );
+    check(
+        "retries: {on: 429}",
+        "retries.on = 429 line 4: 429 says that the request is wrong, and so it would be again; write 500 to 599",
+    );
+    check(
+        "retries: {on: conect}",
+        "retries.on = conect line 4: did you mean connect?; or a status from 500 to 599",
+    );
+    check("retries: {on: []}", "retries.on = [] line 4: nothing is tried again; write retries: off");
+    check("retries: {budget: 120%}", "retries.budget = 120% line 4: 120% is outside 0% to 100%");
+    check("retries: {budget: 20}", "retries.budget = 20 line 4: a share needs its unit; did you mean 20%?");
+    check(
+        "retries: {budget_floor: 20000}",
+        "retries.budget_floor = 20000 line 4: so many a second are no floor; write at most 10000, or raise budget",
+    );
+    check(
+        "retries: {body: 2MiB}",
+        "retries.body = 2MiB line 4: it is kept in memory for each request; write at most 1MiB",
+    );
+    check(
+        "retries: {backoff: 1m}",
+        "retries.backoff = 1m line 4: nobody waits so long before the first retry; write at most 10s",
+    );
+    check(
+        "retries: {per_try: 60s}",
+        "retries.per_try = 60s line 4: the request is given up after 1m (timeouts.first_byte); make per_try \
+         shorter than that",
+    );
+    check(
+        "retries: {per_try: 0s}",
+        "retries.per_try = 0s line 4: no time at all; write at least 1ms, or none",
+    );
+    check("retries: twice", "retries = twice line 4: write off, or a mapping");
+    check(
+        "limits: {queue: 5}",
+        "limits.queue = 5 line 4: no endpoint is ever full without max_in_flight; add it, or leave queue out",
+    );
+    check(
+        "limits: {max_in_flight: 5, queue: 5, queue_timeout: 0s}",
+        "limits.queue_timeout = 0s line 4: no time at all; write at least 1ms, or leave it out for 5s",
+    );
+    check(
+        "limits: {max_in_flight: 5, queue_timeout: 1s}",
+        "limits.queue_timeout = 1s line 4: nobody waits without queue; add it, or leave queue_timeout out",
+    );
+    check("limits: {max_in_flight: 0}", "limits.max_in_flight = 0 line 4: must be at least 1");
+}
+
+#[test]
+fn retries_and_places_are_as_they_are_written() {
+    let settings = |lines: &str| {
+        let config = parse(&shop(&format!("{LINE}\n{lines}"))).unwrap();
+        assert_eq!(config.warnings, []);
+        config.control.services[0].settings.clone()
+    };
+    assert_eq!(settings("").retries, Some(Retries::default()));
+    assert_eq!((settings("retries: off").retries.clone(), settings("").limits.endpoint), (None, None));
+    let written = settings(
+        "retries: {attempts: 3, on: [reset, 503, grpc-unavailable], methods: safe, body: 0B, budget: 5%, \
+         budget_floor: 0, backoff: 0s, per_try: 250ms}\n\
+         limits: {max_in_flight: 5, queue: 2, queue_timeout: 1s}",
+    );
+    let on = RetryOn { connect: false, reset: true, grpc_unavailable: true, statuses: vec![503] };
+    let expected = Retries {
+        attempts: 3,
+        on,
+        methods: RetryMethods::Safe,
+        body_bytes_max: 0,
+        budget: "5%".parse().unwrap(),
+        budget_floor: 0,
+        backoff: Duration::ZERO,
+        per_try: Some(Duration::from_millis(250)),
+    };
+    assert_eq!(written.retries, Some(expected));
+    let places = EndpointLimits { in_flight_max: 5, queue_max: 2, queue_timeout: Duration::from_secs(1) };
+    assert_eq!(written.limits.endpoint, Some(places));
+}
+
+#[test]
 fn doubtful_settings_are_warned_about() {
     #[track_caller]
     fn check(text: &str, expected: &str) {
@@ -747,18 +845,18 @@ fn what_is_wrong_with_a_listener_is_told_before_anybody_is_served() {
     check("proxy_protocol: {from: [10.1.0.0/8]}", &["did you mean 10.0.0.0/8"]);
     let text = format!("{MINIMAL}\nlimits: {{connections: 5, connections_per_address: 6}}");
     assert!(problem(&text).contains("limits.connections_per_address = 6"));
-    let text = "limits: {in_flight: 5}\nservices: {shop: {blue: http://a:1, limits: {in_flight: 6}}}";
+    let text = "limits: {requests: 5}\nservices: {shop: {blue: http://a:1, limits: {requests: 6}}}";
     assert_eq!(
         problem(text),
-        "services.shop.limits.in_flight = 6 line 2: one service cannot have more than all together (5); lower it, or leave \
+        "services.shop.limits.requests = 6 line 2: one service cannot have more than all together (5); lower it, or leave \
          it out"
     );
-    let text = "services: {shop: {blue: http://a:1, timeouts: {total: 30s}, limits: {in_flight: 6}}}";
+    let text = "services: {shop: {blue: http://a:1, timeouts: {total: 30s}, limits: {requests: 6}}}";
     let config = parse(text).unwrap();
     let settings = &config.control.services[0].settings;
     assert_eq!(settings.timeouts.first_byte, Duration::from_secs(30), "not longer than all of it");
     assert_eq!(settings.timeouts.total, Some(Duration::from_secs(30)));
-    assert_eq!((settings.limits.in_flight_max, settings.timeouts.stream), (Some(6), None));
+    assert_eq!((settings.limits.requests_max, settings.timeouts.stream), (Some(6), None));
     let text = format!("{MINIMAL}\nlimits: {{h2_streams: 10001}}");
     assert!(problem(&text).contains("limits.h2_streams = 10001"));
 

@@ -241,6 +241,10 @@ fn the_schema_takes_our_files_and_refuses_mistakes() {
     check(&shop("split: {initial_weight: 5}"), false);
     check(&shop("health: {interval: 5}"), false);
     check(&shop("limits: {body: 64KB}"), false);
+    check(&shop("retries: off"), true);
+    check(&shop("retries: {on: [connect, 503], per_try: none}"), true);
+    check(&shop("retries: {on: 200}"), false);
+    check(&shop("retries: {attempts: 11}"), false);
     check(&shop("blau: http://a:1"), false);
     check(&shop("green: {endpoints: [{url: http://a:1, wieght: 1}]}"), false);
     check(&shop("green: ftp://a:1"), false);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::endpoints::GrpcService;
 use super::outside::{AlertsFile, ChannelFile, HookFile, SourceFile};
 use super::plan::{GatesFile, Name, PlanFile, Ratio, SloFile, Statuses};
+use super::retries::{Attempts, Number, PerhapsTime, RetryEvent};
 use super::scalar::{
     Bytes, CheckPath, ClientAuthMode, Compared, Count, Fact, ListenAddress, LogMode, LongTime, MirrorMethod,
     RedirectPort, SecretSource, Switch, TelemetryAddress,
@@ -18,7 +19,7 @@ use super::scalar::{
 use super::written::{List, Named, Never, Short, Written};
 use crate::proxy::{ForwardedHeader, TlsVersion};
 use crate::rollout::GuardMode;
-use crate::routing::{HostPattern, PathPrefix, UpgradeToken, UserKey, WhenUnhealthy};
+use crate::routing::{HostPattern, PathPrefix, RetryMethods, UpgradeToken, UserKey, WhenUnhealthy};
 use crate::traffic::{By, Otherwise, Variant, Weight};
 use crate::upstream::{EndpointUrl, MaxEjected, Policy, Protocol};
 
@@ -206,7 +207,7 @@ pub(super) struct ClientLimitsFile {
     pub(super) requests_per_connection: Option<Written<Count>>,
     /// Requests at once in all, streams of HTTP/2 and tunnels among them; others get 503. Default: as many as there are
     /// file descriptors.
-    pub(super) in_flight: Option<Written<Count>>,
+    pub(super) requests: Option<Written<Count>>,
 }
 
 /// A service: one application behind the proxy, in two variants.
@@ -239,6 +240,9 @@ pub(super) struct ServiceFile {
     pub(super) tell: Option<TellFile>,
     /// Deadlines toward endpoints.
     pub(super) timeouts: Option<TimeoutsFile>,
+    /// How requests are tried again: off, or what and how often. Default: twice, if no connection came about, or it broke
+    /// before the response head and the method may be repeated.
+    pub(super) retries: Option<RetriesFile>,
     /// Bounds on requests.
     pub(super) limits: Option<LimitsFile>,
     /// What a connection may change to, one or a list: a protocol's name, or NAME/VERSION; [] for nothing. Default
@@ -461,5 +465,41 @@ pub(super) struct LimitsFile {
     /// The largest request body. Default: unlimited.
     pub(super) body: Option<Written<Bytes>>,
     /// Requests at once, to both variants together; others get 503, which no variant is charged with. Default: unlimited.
-    pub(super) in_flight: Option<Written<Count>>,
+    pub(super) requests: Option<Written<Count>>,
+    /// Requests, streams and tunnels at once on each endpoint. Each worker thread keeps to its part, rounded up: exact with
+    /// one thread, up to threads - 1 beyond it with more. Default: unlimited.
+    pub(super) max_in_flight: Option<Written<Count>>,
+    /// Requests that wait for a place at each endpoint, first come, first served, split over the threads in the same way.
+    /// Those beyond get 503. Default 0: nobody waits.
+    pub(super) queue: Option<Written<Number>>,
+    /// How long they wait, then they get 503. Default 5s.
+    pub(super) queue_timeout: Option<Written<Duration>>,
+}
+
+pub(super) type RetriesFile = Short<Switch, Never, RetriesLong>;
+
+/// How requests are tried again, always inside their variant. What fails first is what counts for gates.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetriesLong {
+    /// Attempts after the first one, 1 to 10. Default 2.
+    pub(super) attempts: Option<Written<Attempts>>,
+    /// What is tried again, one or a list: connect (no connection, or the endpoint has turned the request away unseen; any
+    /// method), reset (the connection broke before the response head), a status from 500 to 599, grpc-unavailable (a gRPC
+    /// call that is answered with UNAVAILABLE and nothing else; whatever the call does). Default [connect, reset].
+    pub(super) on: Option<List<RetryEvent>>,
+    /// What may be sent again after it may have been processed: idempotent (GET, HEAD, OPTIONS, PUT, DELETE) or safe (GET,
+    /// HEAD, OPTIONS). Default idempotent.
+    pub(super) methods: Option<Written<RetryMethods>>,
+    /// The longest body that is kept to be sent again, at most 1MiB. Default 64KiB.
+    pub(super) body: Option<Written<Bytes>>,
+    /// Retries for each request of the variant, beside those that reached no endpoint. Default 20%.
+    pub(super) budget: Option<Written<Weight>>,
+    /// So many a second are allowed whatever the share says. Default 3.
+    pub(super) budget_floor: Option<Written<Number>>,
+    /// The longest pause before the first retry, at most 10s; it doubles with each, up to ten times this, and is drawn at
+    /// random. Default 25ms.
+    pub(super) backoff: Option<Written<Duration>>,
+    /// How long an attempt waits for its response head before another one may follow, or none. Default none.
+    pub(super) per_try: Option<Written<PerhapsTime>>,
 }

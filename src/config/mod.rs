@@ -25,6 +25,7 @@ mod plan;
 mod planner;
 mod problem;
 mod process;
+mod retries;
 mod scalar;
 mod secret;
 mod service;
@@ -93,7 +94,7 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
     let state = process::state(&mut findings, &file, base, flags);
     let cookie = process::cookie(&mut findings, file.cookie.take(), base);
     let (hooks, known) = outside::read(&mut findings, &mut file, base);
-    let services = services(&mut findings, file, base, &known, proxy.live.limits.in_flight_max);
+    let services = services(&mut findings, file, base, &known, proxy.live.limits.requests_max);
     let Findings { mut problems, mut warnings } = findings;
     problems.sort_by_key(|problem| problem.line);
     warnings.sort_by_key(|warning| warning.line);
@@ -121,7 +122,7 @@ fn services(
     file: ConfigFile,
     base: &Path,
     known: &Known,
-    in_flight_max: Option<u32>,
+    requests_max: Option<u32>,
 ) -> Vec<Built> {
     let mut built: Vec<Built> = Vec::new();
     let entries = file.services.map(|services| services.0).unwrap_or_default();
@@ -130,7 +131,7 @@ fn services(
         findings.wrong_at("services", None, 1, why);
     }
     for (name, service) in entries {
-        built.push(service::build(findings, &name, service.unwrap_or_default(), base, known, in_flight_max));
+        built.push(service::build(findings, &name, service.unwrap_or_default(), base, known, requests_max));
     }
     built.sort_by(|a, b| a.service.settings.name.cmp(&b.service.settings.name));
     let routes = built.iter().map(|built| built.service.settings.routes.as_slice());

@@ -285,7 +285,7 @@ fn client_limits(findings: &mut Findings, file: &ClientLimitsFile) -> ClientLimi
             "requests_per_connection",
             &file.requests_per_connection,
         ),
-        in_flight_max: count(findings, "in_flight", &file.in_flight),
+        requests_max: count(findings, "requests", &file.requests),
     }
 }
 

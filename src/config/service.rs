@@ -9,23 +9,24 @@ use http::HeaderName;
 use super::endpoint_tls::reach;
 use super::endpoints::{Checked, balance, ejection, health};
 use super::file::{
-    EndpointFile, HealthFile, LimitsFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile,
-    TimeoutsFile, VariantFile, VariantLong,
+    EndpointFile, HealthFile, OverrideFile, RolloutFile, ServiceFile, SplitFile, TellFile, TimeoutsFile,
+    VariantFile, VariantLong,
 };
 use super::mirror::mirror;
 use super::plan::{Draft, Known, Name, Reader, Usual, draft, layered, scheduled, schedules, slo, unknown};
 use super::planner::{DEFAULT_SCHEDULE, ServicePlans};
 use super::problem::{Findings, below};
 use super::process::some_time;
-use super::scalar::{Bytes, Count, Fact};
+use super::retries::{limits, retries};
+use super::scalar::{Count, Fact};
 use super::secret::read_secret;
 use super::units::show_duration;
 use super::written::{List, Short, Written};
 use crate::control::ServiceConfig;
 use crate::rollout::{Gates, GuardMode};
 use crate::routing::{
-    HostPattern, Limits, PathPrefix, Recognition, Route, Secret, ServiceSettings, Tell, TesterOverride,
-    Timeouts, UpgradeToken, UserKey, WhenUnhealthy,
+    HostPattern, PathPrefix, Recognition, Route, Secret, ServiceSettings, Tell, TesterOverride, Timeouts,
+    UpgradeToken, UserKey, WhenUnhealthy,
 };
 use crate::traffic::{By, Otherwise, PerVariant, Role, Variant, Weight};
 use crate::upstream::{EndpointSpec, EndpointUrl, Protocol, Reach};
@@ -48,7 +49,7 @@ pub(super) fn build(
     mut file: ServiceFile,
     base: &Path,
     known: &Known,
-    in_flight_max: Option<u32>,
+    requests_max: Option<u32>,
 ) -> Built {
     let at = format!("services.{}", name.text);
     check_name(findings, &at, name);
@@ -90,6 +91,7 @@ pub(super) fn build(
                 format!("{candidate} has no endpoint that copies could go to; add one or start at 0%")
             })
         });
+    let timeouts = timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default());
     let settings = ServiceSettings {
         name: name.text.as_str().into(),
         routes,
@@ -101,8 +103,9 @@ pub(super) fn build(
             .tester
             .and_then(|tester| tester_override(findings, &below(&at, "override"), &tester, base)),
         tell: tell(findings, &below(&at, "tell"), file.tell.unwrap_or_default()),
-        timeouts: timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default()),
-        limits: limits(findings, &below(&at, "limits"), &file.limits.unwrap_or_default(), in_flight_max),
+        retries: retries(findings, &below(&at, "retries"), file.retries, timeouts.first_byte),
+        limits: limits(findings, &below(&at, "limits"), &file.limits.unwrap_or_default(), requests_max),
+        timeouts,
         upgrades: upgrades(findings, &below(&at, "upgrades"), file.upgrades),
         mirror,
     };
@@ -435,24 +438,6 @@ fn timeouts(findings: &mut Findings, at: &str, file: &TimeoutsFile) -> Timeouts 
         tunnel_idle: some_time(findings, at, "tunnel_idle", file.tunnel_idle.as_ref(), default.tunnel_idle),
         total,
         stream,
-    }
-}
-
-/// `in_flight_max`: what all services together may have.
-fn limits(findings: &mut Findings, at: &str, file: &LimitsFile, in_flight_max: Option<u32>) -> Limits {
-    let body = file.body.as_ref().and_then(|body| findings.read(&below(at, "body"), body));
-    let place = below(at, "in_flight");
-    let in_flight = file.in_flight.as_ref().and_then(|count| findings.read(&place, count));
-    if let (Some(all), Some(Count(count)), Some(written)) = (in_flight_max, in_flight, &file.in_flight)
-        && count > all
-    {
-        let why =
-            format!("one service cannot have more than all together ({all}); lower it, or leave it out");
-        findings.wrong(&place, written, why);
-    }
-    Limits {
-        body_bytes_max: body.map(|Bytes(bytes)| bytes),
-        in_flight_max: in_flight.map(|Count(count)| count),
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
             tester: None,
             tell: Tell::default(),
             timeouts: Timeouts::default(),
+            retries: None,
             limits: Limits::default(),
             upgrades: Vec::new(),
             mirror: Default::default(),

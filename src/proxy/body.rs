@@ -19,6 +19,7 @@ use super::exchange::{Exchange, Ongoing, Waiting};
 use super::headers::{prepare_request_trailers, prepare_response_trailers};
 use super::mirror::BodyCopy;
 use super::pair::Original;
+use super::replay::KeptBody;
 use crate::clock;
 use crate::routing::ServiceSettings;
 use crate::telemetry::UpstreamError;
@@ -38,10 +39,12 @@ pub enum RequestBodyError {
 /// The body of a request on its way to an endpoint.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// None, so that the request can be sent again.
+    /// None.
     Empty,
     /// What the client sends.
     Client(ClientBody),
+    /// The same, kept so that it can be sent again.
+    Kept(KeptBody),
     /// What a client has sent, for a copy of its request.
     Copied(Copied),
 }
@@ -87,10 +90,6 @@ impl RequestBody {
         let bytes_left = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self::Copied(Copied { pieces: pieces.into_iter(), bytes_left })
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
-    }
 }
 
 impl Body for RequestBody {
@@ -109,13 +108,15 @@ impl Body for RequestBody {
                 *bytes_left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
+            Self::Kept(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.inner.is_end_stream(),
+            Self::Client(body) => body.is_end_stream(),
+            Self::Kept(body) => body.is_end_stream(),
             Self::Copied(body) => body.bytes_left == 0,
         }
     }
@@ -123,14 +124,31 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.inner.size_hint(),
+            Self::Client(body) => body.size_hint(),
+            Self::Kept(body) => body.size_hint(),
             Self::Copied(body) => SizeHint::with_exact(body.bytes_left),
         }
     }
 }
 
 impl ClientBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+
+    /// Nobody asks for more of it at the moment.
+    pub(super) fn rest(&self) {
+        self.exchange.uploading.set(None);
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let exchange = &self.exchange;
         if exchange.upload().is_ended() {
             return Poll::Ready(Some(Err(RequestBodyError::Broken)));
@@ -149,7 +167,7 @@ impl ClientBody {
             Waiting::FirstByte(_) => exchange.waiting.set(Waiting::FirstByte(clock::now())),
             // Where both talk at once, neither is idle while one of them does.
             Waiting::Endpoint(_) => exchange.waiting.set(Waiting::Endpoint(clock::now())),
-            Waiting::No | Waiting::Client(_) | Waiting::Tunnel(_) => {}
+            Waiting::No | Waiting::Place(_) | Waiting::Client(_) | Waiting::Tunnel(_) => {}
         }
         let failed = |error| {
             self.fault.set(Some(error));
@@ -190,7 +208,7 @@ impl ClientBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        self.exchange.uploading.set(None);
+        self.rest();
     }
 }
 

@@ -12,7 +12,7 @@ use super::worker::{ServiceView, Worker};
 use crate::clock;
 use crate::routing::Group;
 use crate::traffic::Variant;
-use crate::upstream::{Endpoint, EndpointPool, Policy, Ramp, next_in_turn, pick};
+use crate::upstream::{EndpointPool, Policy, Ramp, next_in_turn, pick};
 
 /// Since when a variant's usable endpoints are in use.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl ServiceView {
         &self,
         worker: &Worker,
         variant: Variant,
-        may: impl Fn(&Endpoint) -> bool,
+        may: impl Fn(&Rc<EndpointPool<RequestBody>>) -> bool,
     ) -> Option<Rc<EndpointPool<RequestBody>>> {
         let (pools, starts) = (&self.pools[variant], &self.starts[variant]);
         let balance = &self.service.settings.balance;
@@ -59,7 +59,7 @@ impl ServiceView {
         };
         let load = |index: usize| {
             let pool = &pools[index];
-            may(pool.endpoint()).then(|| pool.load(ramp(index)))
+            may(pool).then(|| pool.load(ramp(index)))
         };
         let index = match balance.policy {
             Policy::LeastRequests => pick(pools.len(), load, &mut worker.random.borrow_mut()),

@@ -56,8 +56,7 @@ impl Crowd {
 
 impl Turnstile {
     /// Of one of so many threads.
-    pub(super) fn new(crowd: Arc<Crowd>, threads: usize) -> Rc<Self> {
-        let threads = u32::try_from(threads).unwrap_or(u32::MAX).max(1);
+    pub(super) fn new(crowd: Arc<Crowd>, threads: u32) -> Rc<Self> {
         Rc::new(Self { crowd, threads, unused: Cell::new(0), batch: Cell::new(1) })
     }
 
@@ -140,7 +139,7 @@ mod tests {
         #[test]
         fn never_too_many_and_turned_away_only_when_less_than_an_eighth_is_left(
             most in 1_u32..3000,
-            threads in 1_usize..9,
+            threads in 1_u32..9,
             steps in prop::collection::vec((any::<bool>(), 0_usize..9, 1_usize..400), 1..60),
         ) {
             let crowd = Arc::<Crowd>::default();
@@ -148,7 +147,7 @@ mod tests {
                 (0..threads).map(|_| Turnstile::new(crowd.clone(), threads)).collect();
             let mut inside: Vec<Vec<Place>> = (0..threads).map(|_| Vec::new()).collect();
             for (comes, thread, count) in steps {
-                let thread = thread % threads;
+                let thread = thread % turnstiles.len();
                 for _ in 0..count {
                     if !comes {
                         inside[thread].pop();

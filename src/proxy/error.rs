@@ -46,6 +46,8 @@ pub(super) enum Refusal {
     BadGateway,
     /// 503: no healthy endpoint.
     NoEndpoint,
+    /// 503: every endpoint of the variant has as many requests as it may have.
+    NoPlace,
     /// 503: the proxy itself has no descriptor or port left.
     Full,
     /// 503: as many requests are under way as there may be, in all.
@@ -84,7 +86,7 @@ impl Refusal {
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Protocol => StatusCode::NOT_IMPLEMENTED,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::NoEndpoint | Self::Full | Self::Crowded | Self::ServiceCrowded => {
+            Self::NoEndpoint | Self::NoPlace | Self::Full | Self::Crowded | Self::ServiceCrowded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
@@ -108,6 +110,7 @@ impl Refusal {
             Self::Protocol => "this protocol is not spoken here\n",
             Self::BadGateway => "the service gave no valid answer\n",
             Self::NoEndpoint => "the service is not available at the moment\n",
+            Self::NoPlace => "the service has too much to do at the moment\n",
             Self::Full => "too many connections at the moment\n",
             Self::Crowded | Self::ServiceCrowded => "too many requests at the moment\n",
             Self::Late => "the service did not answer in time\n",
@@ -138,9 +141,12 @@ impl Refusal {
             Self::SlowBody | Self::Late => GrpcStatus::DEADLINE_EXCEEDED,
             Self::BodyTooLarge | Self::UriTooLong | Self::TooManyFields => GrpcStatus::RESOURCE_EXHAUSTED,
             Self::Misdirected => GrpcStatus::UNKNOWN,
-            Self::BadGateway | Self::NoEndpoint | Self::Full | Self::Crowded | Self::ServiceCrowded => {
-                GrpcStatus::UNAVAILABLE
-            }
+            Self::BadGateway
+            | Self::NoEndpoint
+            | Self::NoPlace
+            | Self::Full
+            | Self::Crowded
+            | Self::ServiceCrowded => GrpcStatus::UNAVAILABLE,
         })
     }
 
@@ -176,7 +182,7 @@ impl Refusal {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static(METHODS));
             }
-            Self::NoEndpoint | Self::Full | Self::Crowded | Self::ServiceCrowded => {
+            Self::NoEndpoint | Self::NoPlace | Self::Full | Self::Crowded | Self::ServiceCrowded => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS.as_secs()));
             }
             _ => {}

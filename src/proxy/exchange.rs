@@ -66,6 +66,8 @@ impl Attention {
 pub(super) enum Waiting {
     /// For nothing that has a deadline here.
     No,
+    /// A place at an endpoint, until then.
+    Place(Instant),
     /// The endpoint's response head.
     FirstByte(Instant),
     /// The next piece of the response body.
@@ -79,6 +81,8 @@ pub(super) enum Waiting {
 /// Why an exchange is ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lapse {
+    /// No place at an endpoint in time.
+    Place,
     /// No response head in time.
     FirstByte,
     /// The response body stood still.
@@ -152,6 +156,12 @@ pub(super) struct Exchange {
     /// The place that answers: another than the assigned one after a spill, or after a kill before a retry.
     pub(super) serving: Cell<Variant>,
     pub(super) waiting: Cell<Waiting>,
+    /// How long an attempt waits for its response head; none where no other may follow.
+    pub(super) per_try: Cell<Option<Duration>>,
+    /// How long attempts before this one have waited.
+    pub(super) waited: Cell<Duration>,
+    /// Whether this attempt has waited for too long.
+    pub(super) is_late: Cell<bool>,
     /// Since when the endpoint waits for more of the client's request body.
     pub(super) uploading: Cell<Option<Instant>>,
     pub(super) bytes: Cell<u64>,
@@ -173,6 +183,8 @@ pub(super) struct Exchange {
     lapse: Cell<Option<Lapse>>,
     cut_at: Cell<Option<Instant>>,
     failure: Cell<Option<Failure>>,
+    /// Another attempt followed on a failure that an endpoint answered with.
+    is_hidden: Cell<bool>,
     late_failure: Cell<Option<UpstreamError>>,
     tunnel_error: Cell<Option<UpstreamError>>,
     told: Cell<Option<Told>>,
@@ -207,6 +219,9 @@ impl Exchange {
             attention,
             serving: Cell::new(assigned.variant),
             waiting: Cell::new(Waiting::No),
+            per_try: Cell::new(None),
+            waited: Cell::new(Duration::ZERO),
+            is_late: Cell::new(false),
             uploading: Cell::new(None),
             bytes: Cell::new(0),
             received: Cell::new(0),
@@ -222,6 +237,7 @@ impl Exchange {
             lapse: Cell::new(None),
             cut_at: Cell::new(None),
             failure: Cell::new(None),
+            is_hidden: Cell::new(false),
             late_failure: Cell::new(None),
             tunnel_error: Cell::new(None),
             told: Cell::new(None),
@@ -234,6 +250,14 @@ impl Exchange {
             self.failure.set(Some(error.into()));
         } else {
             self.tally.upstream_error(self.serving.get(), error);
+        }
+    }
+
+    /// The endpoint answered with a failure that the client will not see.
+    pub(super) fn failed_by_answer(&self, is_first_attempt: bool) {
+        if is_first_attempt && self.failure.get().is_none() {
+            self.failure.set(Some(Failure::Status));
+            self.is_hidden.set(true);
         }
     }
 
@@ -307,6 +331,7 @@ impl Exchange {
                 }
                 Waiting::FirstByte(_)
                 | Waiting::No
+                | Waiting::Place(_)
                 | Waiting::Endpoint(_)
                 | Waiting::Client(_)
                 | Waiting::Tunnel(_) => None,
@@ -322,11 +347,14 @@ impl Exchange {
         }
     }
 
-    /// What went wrong in the first attempt, unless it was the status alone.
+    /// What went wrong in the first attempt, unless it was the status alone that the client gets.
     fn first_error(&self) -> Option<&'static str> {
         match self.failure.get() {
             Some(Failure::Upstream(error)) => Some(error.as_str()),
-            Some(Failure::Status) => self.grpc.get().filter(|status| !status.is_ok()).map(GrpcStatus::as_str),
+            Some(Failure::Status) => {
+                let status = self.grpc.get().filter(|status| !status.is_ok()).map(GrpcStatus::as_str);
+                status.or(self.is_hidden.get().then_some("status"))
+            }
             None => None,
         }
     }
@@ -365,6 +393,11 @@ impl Exchange {
         }
     }
 
+    /// It has gone to where no kill ends it.
+    pub(super) fn spare(&self) {
+        self.cut_at.set(None);
+    }
+
     /// Whether something has waited too long, seen from the worker's beat.
     pub(super) fn look_at_deadlines(&self, now: Instant) {
         if self.lapse.get().is_some() {
@@ -377,27 +410,34 @@ impl Exchange {
         } else if let Some((lapse, limit)) = self.overruns(since(self.arrived)) {
             (lapse, Some(limit))
         } else {
-            let (waited, patience, lapse, limit) = match (self.uploading.get(), self.waiting.get()) {
+            let over = |waited: Duration, patience, lapse, limit| {
+                (waited >= patience).then_some((lapse, Some(limit)))
+            };
+            let over = match (self.uploading.get(), self.waiting.get()) {
                 // While the client still sends, the endpoint is not late.
                 (Some(from), _) | (None, Waiting::Client(from)) => {
-                    (since(from), body_idle, Lapse::Client, ServiceLimit::BodyIdle)
+                    over(since(from), body_idle, Lapse::Client, ServiceLimit::BodyIdle)
                 }
-                (None, Waiting::No) => return,
+                (None, Waiting::No) => None,
+                (None, Waiting::Place(until)) => (until <= now).then_some((Lapse::Place, None)),
                 (None, Waiting::FirstByte(from)) => {
                     self.look_at_stall(since(from));
-                    (since(from), first_byte, Lapse::FirstByte, ServiceLimit::FirstByte)
+                    let is_late = self.per_try.get().is_some_and(|limit| since(from) >= limit);
+                    if is_late && !self.is_late.replace(true) {
+                        self.attention.wake();
+                    }
+                    let waited = since(from) + self.waited.get();
+                    over(waited, first_byte, Lapse::FirstByte, ServiceLimit::FirstByte)
                 }
                 (None, Waiting::Endpoint(from)) => {
-                    (since(from), body_idle, Lapse::Endpoint, ServiceLimit::BodyIdle)
+                    over(since(from), body_idle, Lapse::Endpoint, ServiceLimit::BodyIdle)
                 }
                 (None, Waiting::Tunnel(from)) => {
-                    (since(from), tunnel_idle, Lapse::Idle, ServiceLimit::TunnelIdle)
+                    over(since(from), tunnel_idle, Lapse::Idle, ServiceLimit::TunnelIdle)
                 }
             };
-            if waited < patience {
-                return;
-            }
-            (lapse, Some(limit))
+            let Some(over) = over else { return };
+            over
         };
         if let (Lapse::FirstByte | Lapse::Total, Waiting::FirstByte(from), Some(judged)) =
             (lapse, self.waiting.get(), &self.judged)
@@ -412,7 +452,7 @@ impl Exchange {
             Lapse::Cut => self.tally.cut(self.assigned.variant),
             Lapse::Endpoint => self.failed_late(UpstreamError::BodyTimeout),
             Lapse::Total if self.told.get().is_some() => self.failed_late(UpstreamError::TotalTimeout),
-            Lapse::FirstByte | Lapse::Client | Lapse::Idle | Lapse::Total | Lapse::Stream => {}
+            Lapse::Place | Lapse::FirstByte | Lapse::Client | Lapse::Idle | Lapse::Total | Lapse::Stream => {}
         }
         if self.told.get().is_some() {
             // Nobody may be polling the body: the client does not read. So its carrier ends.
@@ -453,21 +493,21 @@ pub(super) struct Ongoing {
     exchange: Rc<Exchange>,
     worker: Rc<Worker>,
     number: usize,
-    _places: Places,
+    _admission: Admission,
 }
 
 /// A request's places among all requests, and among those to its service if they are limited.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Admission {
     pub(super) _of_all: Place,
     pub(super) _of_service: Option<Place>,
 }
 
 impl Ongoing {
-    pub(super) fn new(exchange: Exchange, worker: &Rc<Worker>, places: Places) -> Self {
+    pub(super) fn new(exchange: Exchange, worker: &Rc<Worker>, admission: Admission) -> Self {
         let exchange = Rc::new(exchange);
         let number = worker.exchanges.join(exchange.clone());
-        Self { exchange, worker: worker.clone(), number, _places: places }
+        Self { exchange, worker: worker.clone(), number, _admission: admission }
     }
 
     pub(super) fn exchange(&self) -> &Rc<Exchange> {
@@ -510,6 +550,7 @@ impl Drop for Ongoing {
                 Some(Lapse::Cut) => Some("cut"),
                 Some(Lapse::Client) => Some("client_timeout"),
                 Some(Lapse::Idle) => Some("tunnel_idle"),
+                Some(Lapse::Place) => Some("queue_timeout"),
                 Some(Lapse::Stream) => Some("stream_timeout"),
                 Some(Lapse::FirstByte | Lapse::Endpoint | Lapse::Total) | None => None,
             };
@@ -574,6 +615,8 @@ mod tests {
         check(Waiting::FirstByte, false, 4, Some(Lapse::FirstByte));
         check(Waiting::FirstByte, true, 5, None);
         check(Waiting::FirstByte, true, 6, Some(Lapse::Client));
+        check(|start| Waiting::Place(start + SECOND), false, 0, None);
+        check(|start| Waiting::Place(start + SECOND), false, 1, Some(Lapse::Place));
         check(Waiting::Endpoint, false, 5, None);
         check(Waiting::Endpoint, false, 6, Some(Lapse::Endpoint));
         check(Waiting::Client, false, 6, Some(Lapse::Client));
@@ -601,6 +644,21 @@ mod tests {
         check(Waiting::Endpoint, true, 2999, None);
         check(Waiting::Endpoint, true, 3000, Some(Lapse::Stream));
         check(Waiting::Tunnel, true, 3000, Some(Lapse::Stream));
+    }
+
+    #[test]
+    fn an_attempt_is_late_before_its_request_is_and_what_earlier_ones_took_counts() {
+        let start = clock::now();
+        let exchange = exchange(start);
+        exchange.waiting.set(Waiting::FirstByte(start));
+        exchange.per_try.set(Some(SECOND));
+        exchange.look_at_deadlines(start + SECOND / 2);
+        assert!(!exchange.is_late.get());
+        exchange.look_at_deadlines(start + SECOND);
+        assert_eq!((exchange.is_late.get(), exchange.lapse()), (true, None));
+        exchange.waited.set(3 * SECOND);
+        exchange.look_at_deadlines(start + SECOND);
+        assert_eq!(exchange.lapse(), Some(Lapse::FirstByte));
     }
 
     #[test]

@@ -1,27 +1,34 @@
 //! A request on its way to an endpoint, until the response head is there.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body;
 
 use super::body::{RequestBody, RequestBodyError};
 use super::error::Refusal;
 use super::exchange::{Exchange, Lapse, Waiting};
 use super::handler::Passage;
-use super::retry::{Attempt, Attempts, Next, is_idempotent};
+use super::place::{self, look_again};
+use super::replay::Supply;
+use super::retry::{self, Attempts, Trouble, is_repeatable};
 use super::worker::{ServiceView, Worker};
 use crate::clock;
-use crate::routing::WhenUnhealthy;
+use crate::routing::Retries;
 use crate::telemetry::{Limit, ServiceLimit, UpstreamError};
-use crate::traffic::{Role, Variant};
 use crate::upstream::{
-    ConnectError, Connection, EndpointPool, Lease, ResponseBody, SendError, SendErrorKind, Sent,
+    ConnectError, Connection, EndpointPool, EndpointUrl, Lease, ResponseBody, SendError, SendErrorKind, Sent,
 };
+
+/// So much of an answer that nobody gets is read to keep its connection, and for so long.
+const DISCARDED_BYTES_MAX: u64 = 64 * 1024;
+const DISCARD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An endpoint's answer, its body still to come.
 pub(super) struct Answered {
@@ -35,146 +42,199 @@ pub(super) async fn forward(
     worker: &Rc<Worker>,
     passage: &Passage,
     mut view: Rc<ServiceView>,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
 ) -> Result<Answered, Refusal> {
     let exchange = passage.ongoing.exchange();
-    let is_repeatable = request.body().is_empty() && is_idempotent(request.method());
+    let begun = view.clone();
+    let retries = begun.service.settings.retries.as_ref();
+    view.budgets[exchange.serving.get()].pay_in();
+    let (mut head, body) = request.into_parts();
+    let is_repeatable = retries.is_some_and(|retries| is_repeatable(&head.method, retries.methods));
+    let mut supply = Supply::new(body, kept_for(retries, is_repeatable, exchange.is_grpc), &worker.kept);
     let mut attempts = Attempts::default();
-    let mut tried: Vec<u32> = Vec::new();
-    let mut on_fresh = false;
-    let mut error;
+    let mut held = None;
+    let mut is_wary = false;
 
     loop {
-        let Some(pool) = choose(worker, &view, exchange, &tried, &attempts) else {
-            exchange.failed(UpstreamError::NoHealthyEndpoint, attempts.is_first());
-            return Err(Refusal::NoEndpoint);
+        let lease = match held.take() {
+            Some(lease) => lease,
+            None => place::take(worker, exchange, &mut view, &mut attempts).await?,
         };
-        let endpoint = pool.endpoint().clone();
+        let endpoint = lease.endpoint().clone();
         passage.at(&endpoint);
-        let lease = pool.lease();
-        let idle = if on_fresh { None } else { lease.idle_connection(clock::now()) };
-        let is_reused = idle.is_some();
-        let mut attempt = Attempt { is_reused, is_unsent: true, is_repeatable };
+        name_host(&mut head.headers, endpoint.url());
+        // Where a connection broke, others that were kept may have broken, too.
+        let may_be_kept = !(is_wary && attempts.has_tried(endpoint.id()));
+        let is_first = attempts.is_first();
+        let request = |supply: &Supply| retry::Request { is_repeatable, is_whole: supply.is_whole() };
 
-        let connected = match idle {
-            Some(connection) => Ok(connection),
-            None => connect(worker, &view, exchange, &pool).await,
-        };
-        match connected {
+        let (trouble, error, answer) = match connect(worker, &view, exchange, &lease, may_be_kept).await {
             Err(Unconnected::Ours) => {
                 // Neither charged to the endpoint nor tried again: it would be no better there.
                 worker.tally.shed();
                 worker.tally.limit_hit(Limit::EndpointConnections);
                 return Err(Refusal::Full);
             }
-            Err(Unconnected::Theirs(failed)) => error = failed,
-            Ok(connection) => {
-                name_host(&mut request, endpoint.url());
-                match send(exchange, &passage.fault, connection, request).await {
+            Err(Unconnected::Theirs(error)) => (Trouble::Unconnected, Some(error), None),
+            Ok((connection, was_kept)) => {
+                let Some(body) = supply.next() else { return Err(Refusal::BadGateway) };
+                let may_give_up = || {
+                    let may = attempts.may_follow(Trouble::Late, request(&supply), retries);
+                    may && has_budget(&view, exchange, Trouble::Late)
+                };
+                exchange.per_try.set(retries.and_then(|retries| retries.per_try));
+                let sending = connection.send(&head, body);
+                match send(exchange, &passage.fault, was_kept, sending, may_give_up).await {
                     Outcome::Answered(sent) if !passage.is_answered_by(&sent) => {
                         lease.attempted(true);
-                        exchange.failed(UpstreamError::Protocol, attempts.is_first());
+                        exchange.failed(UpstreamError::Protocol, is_first);
                         return Err(Refusal::BadGateway);
                     }
                     Outcome::Answered(sent) => {
-                        let ttfb = clock::now().saturating_duration_since(sent.written);
-                        lease.attempted(sent.response.status().is_server_error());
-                        if sent.informational > 0 {
-                            exchange.tally.informed(exchange.serving.get(), sent.informational);
+                        let (status, fields) = (sent.response.status(), sent.response.headers());
+                        let trouble = Trouble::with_answer(retries, exchange.is_grpc, status, fields);
+                        lease.attempted(status.is_server_error() || trouble.is_some());
+                        match trouble {
+                            Some(trouble) => (trouble, None, Some(sent)),
+                            None => return Ok(answered(exchange, &supply, sent, lease)),
                         }
-                        return Ok(Answered { response: sent.response, lease, ttfb });
                     }
                     Outcome::Refused(refusal, failed) => {
                         if let Some(failed) = failed {
                             lease.attempted(true);
-                            exchange.failed(failed, attempts.is_first());
+                            exchange.failed(failed, is_first);
                         }
                         return Err(refusal);
                     }
-                    Outcome::Unsent(back, was_refused) => {
-                        request = back;
-                        // What is alive and turns requests away is not stale.
-                        attempt.is_reused &= !was_refused;
-                        error = UpstreamError::Reset;
-                    }
-                    Outcome::Lost(failed, back) => {
-                        error = failed;
-                        attempt.is_unsent = false;
-                        match back {
-                            Some(back) if is_reused && is_repeatable => request = back,
-                            Some(_) | None => {
-                                lease.attempted(true);
-                                exchange.failed(error, attempts.is_first());
-                                return Err(Refusal::BadGateway);
-                            }
-                        }
+                    Outcome::Failed(trouble, error, back) => {
+                        back.into_iter().for_each(|body| supply.give_back(body));
+                        (trouble, Some(error), None)
                     }
                 }
             }
-        }
+        };
 
-        let is_stale = attempt.is_unsent && attempt.is_reused;
-        let is_first = attempts.is_first();
-        let next = attempts.after(attempt);
-        if !is_stale {
-            lease.attempted(true);
-            exchange.failed(error, is_first);
+        let mut follows = attempts.may_follow(trouble, request(&supply), retries);
+        if follows && trouble != Trouble::Late {
+            follows = has_budget(&view, exchange, trouble);
         }
-        match next {
-            Next::GiveUp => return Err(refusal_for(error)),
-            Next::Anew { on_fresh: fresh } => on_fresh = fresh,
-            Next::Elsewhere => {
-                tried.push(endpoint.id());
-                on_fresh = false;
+        if follows {
+            supply.rewind();
+        }
+        if trouble == Trouble::Stale && follows {
+            view = look_again(worker, exchange, &view, &mut attempts);
+            held = Some(lease).filter(|lease| place::is_usable(&view, exchange, lease.pool()));
+            continue;
+        }
+        match (answer, error) {
+            (Some(sent), _) if !follows => return Ok(answered(exchange, &supply, sent, lease)),
+            (Some(sent), _) => {
+                exchange.failed_by_answer(is_first);
+                discard(sent, lease.pool());
+            }
+            (None, Some(error)) => {
+                lease.attempted(true);
+                exchange.failed(error, is_first);
+                if !follows {
+                    return Err(refusal_for(error));
+                }
+            }
+            (None, None) => {}
+        }
+        is_wary = matches!(trouble, Trouble::Unconnected | Trouble::Reset { .. });
+        attempts.failed_at(endpoint.id());
+        exchange.tally.retried(exchange.serving.get(), trouble.reason());
+        passage.retried();
+        drop(lease);
+        pause(worker, exchange, &view, &attempts, trouble).await?;
+        view = look_again(worker, exchange, &view, &mut attempts);
+    }
+}
+
+/// How much of a body is kept, if it may be sent again after something of it was taken.
+fn kept_for(retries: Option<&Retries>, is_repeatable: bool, is_grpc: bool) -> Option<usize> {
+    let retries = retries?;
+    let may_be_needed = is_repeatable || is_grpc && retries.on.grpc_unavailable;
+    (may_be_needed && retries.body_bytes_max > 0).then_some(retries.body_bytes_max)
+}
+
+/// Takes one more attempt out of the budget, if it needs any.
+fn has_budget(view: &ServiceView, exchange: &Exchange, trouble: Trouble) -> bool {
+    let serving = exchange.serving.get();
+    let has_some = trouble.is_free() || view.budgets[serving].take(clock::now());
+    if !has_some {
+        exchange.tally.budget_exhausted(serving);
+    }
+    has_some
+}
+
+fn answered(
+    exchange: &Exchange,
+    supply: &Supply,
+    sent: Sent<RequestBody>,
+    lease: Lease<RequestBody>,
+) -> Answered {
+    supply.settle();
+    let ttfb = clock::now().saturating_duration_since(sent.written);
+    if sent.informational > 0 {
+        exchange.tally.informed(exchange.serving.get(), sent.informational);
+    }
+    Answered { response: sent.response, lease, ttfb }
+}
+
+/// Lets go of an answer that nobody gets. Its connection is kept if what is left of it is short and comes soon; else it
+/// is closed, or by HTTP/2 the stream.
+fn discard(sent: Sent<RequestBody>, pool: &Rc<EndpointPool<RequestBody>>) {
+    let (mut body, pool) = (sent.response.into_body(), pool.clone());
+    if body.size_hint().lower() > DISCARDED_BYTES_MAX {
+        return;
+    }
+    let draining = async move {
+        let mut left = DISCARDED_BYTES_MAX;
+        loop {
+            match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                None => break,
+                Some(Err(_)) => return,
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    let Some(rest) = left.checked_sub(bytes) else { return };
+                    left = rest;
+                }
             }
         }
-        if !is_stale {
-            exchange.tally.retried(exchange.serving.get());
-            passage.retried();
+        if let Some(connection) = body.release() {
+            pool.keep(connection, clock::now());
         }
-        drop(lease);
-        view = look_again(worker, exchange, view, &mut tried);
-    }
+    };
+    tokio::task::spawn_local(tokio::time::timeout(DISCARD_PATIENCE, draining));
 }
 
-/// An endpoint of the variant that has not been tried; of stable, if the candidate has none and spills.
-fn choose(
+/// Waits before the next attempt, if it has to.
+async fn pause(
     worker: &Worker,
-    view: &ServiceView,
     exchange: &Exchange,
-    tried: &[u32],
-    attempts: &Attempts,
-) -> Option<Rc<EndpointPool<RequestBody>>> {
-    let serving = exchange.serving.get();
-    if let Some(pool) = among(worker, view, serving, tried) {
-        return Some(pool);
-    }
-    let service = &view.service;
-    if !view.pools[serving].is_empty() {
-        // All were tried. Once more at any of them is better than giving up with attempts left.
-        return among(worker, view, serving, &[]);
-    }
-    if service.split.role(serving) == Role::Stable
-        || service.settings.when_unhealthy[serving] != WhenUnhealthy::Spill
-    {
-        return None;
-    }
-    let stable = service.split.stable();
-    let pool = among(worker, view, stable, tried)?;
-    exchange.failed(UpstreamError::NoHealthyEndpoint, attempts.is_first());
-    exchange.tally.spilled(serving);
-    exchange.serving.set(stable);
-    Some(pool)
-}
-
-/// An endpoint of a variant that has not been tried.
-pub(super) fn among(
-    worker: &Worker,
     view: &ServiceView,
-    variant: Variant,
-    tried: &[u32],
-) -> Option<Rc<EndpointPool<RequestBody>>> {
-    view.choose(worker, variant, |endpoint| !tried.contains(&endpoint.id()))
+    attempts: &Attempts,
+    trouble: Trouble,
+) -> Result<(), Refusal> {
+    let Some(retries) = &view.service.settings.retries else { return Ok(()) };
+    let pools = &view.pools[exchange.serving.get()];
+    let is_elsewhere = pools.iter().any(|pool| !attempts.has_tried(pool.endpoint().id()));
+    let draw = worker.random.borrow_mut().f64();
+    let pause = attempts.pause(trouble, is_elsewhere, retries.backoff, draw);
+    if pause.is_zero() {
+        return Ok(());
+    }
+    let mut sleep = pin!(tokio::time::sleep(pause));
+    poll_fn(|cx| match exchange.lapse() {
+        None => sleep.as_mut().poll(cx).map(Ok),
+        Some(Lapse::Client) => Poll::Ready(Err(Refusal::SlowBody)),
+        Some(Lapse::Total | Lapse::Stream) => Poll::Ready(Err(Refusal::Late)),
+        Some(Lapse::Place | Lapse::FirstByte | Lapse::Endpoint | Lapse::Idle | Lapse::Cut) => {
+            Poll::Ready(Err(Refusal::BadGateway))
+        }
+    })
+    .await
 }
 
 /// Whose fault it is that there is no connection.
@@ -184,20 +244,25 @@ enum Unconnected {
     Theirs(UpstreamError),
 }
 
+/// A connection, and whether it was kept from earlier requests.
 async fn connect(
     worker: &Worker,
     view: &ServiceView,
     exchange: &Exchange,
-    pool: &EndpointPool<RequestBody>,
-) -> Result<Connection<RequestBody>, Unconnected> {
+    lease: &Lease<RequestBody>,
+    may_be_kept: bool,
+) -> Result<(Connection<RequestBody>, bool), Unconnected> {
+    if may_be_kept && let Some(connection) = lease.idle_connection(clock::now()) {
+        return Ok((connection, true));
+    }
     let slot = worker.slot().ok_or(Unconnected::Ours)?;
     let began = clock::now();
     let limit = view.service.settings.timeouts.connect;
-    match pool.connect(limit, slot).await {
+    match lease.pool().connect(limit, slot).await {
         Ok(connection) => {
             let took = clock::now().saturating_duration_since(began);
             exchange.tally.connect(exchange.serving.get(), took);
-            Ok(connection)
+            Ok((connection, false))
         }
         Err(error) if error.is_local() => Err(Unconnected::Ours),
         Err(error) => {
@@ -219,45 +284,47 @@ enum Outcome {
     Answered(Sent<RequestBody>),
     /// It ends here, with the endpoint's part in it, if it has one.
     Refused(Refusal, Option<UpstreamError>),
-    /// Nothing was sent, or nothing of it was looked at; whether the endpoint said so itself.
-    Unsent(Request<RequestBody>, bool),
-    /// It may have been processed. Given back is what an endpoint has said nothing to.
-    Lost(UpstreamError, Option<Request<RequestBody>>),
+    /// Another attempt may follow; with the body, if nothing of it was taken.
+    Failed(Trouble, UpstreamError, Option<RequestBody>),
 }
 
+/// `may_give_up`: whether to leave an attempt that is late for another one, asked once.
 async fn send(
     exchange: &Exchange,
-    fault: &std::cell::Cell<Option<RequestBodyError>>,
-    connection: Connection<RequestBody>,
-    request: Request<RequestBody>,
+    fault: &Cell<Option<RequestBodyError>>,
+    was_kept: bool,
+    sending: impl Future<Output = Result<Sent<RequestBody>, SendError<RequestBody>>>,
+    may_give_up: impl Fn() -> bool,
 ) -> Outcome {
+    exchange.is_late.set(false);
     exchange.waiting.set(Waiting::FirstByte(clock::now()));
-    let mut sending = pin!(connection.send(request));
+    let mut sending = pin!(sending);
     let outcome = poll_fn(|cx| {
         // The endpoint may have answered in the same moment; its answer is worth more.
         if let Poll::Ready(result) = sending.as_mut().poll(cx) {
             return Poll::Ready(match result {
                 Ok(sent) => Outcome::Answered(sent),
-                Err(SendError { is_unsent: true, request: Some(request), kind }) => {
-                    Outcome::Unsent(request, kind == SendErrorKind::Refused)
-                }
-                Err(SendError { kind, request, .. }) => match kind {
-                    SendErrorKind::Reset | SendErrorKind::Refused => {
-                        Outcome::Lost(UpstreamError::Reset, request)
-                    }
-                    SendErrorKind::Protocol(_) => Outcome::Lost(UpstreamError::Protocol, None),
-                    SendErrorKind::RequestBody => Outcome::Refused(body_refusal(fault.get()), None),
-                },
+                Err(error) => failed(error, was_kept, fault.get()),
             });
         }
         if fault.get().is_some() {
             return Poll::Ready(Outcome::Refused(body_refusal(fault.get()), None));
         }
         match exchange.lapse() {
+            None if exchange.is_late.get() && exchange.per_try.get().is_some() => {
+                // Where nothing may follow, a late answer is better than none.
+                exchange.per_try.set(None);
+                if !may_give_up() {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Outcome::Failed(Trouble::Late, UpstreamError::FirstByteTimeout, None))
+            }
             None => Poll::Pending,
             Some(Lapse::Client) => Poll::Ready(Outcome::Refused(Refusal::SlowBody, None)),
-            // Only a tunnel can be idle, and this is none yet.
-            Some(Lapse::Cut | Lapse::Idle) => Poll::Ready(Outcome::Refused(Refusal::BadGateway, None)),
+            // Only a tunnel can be idle, and this is none yet; and the place is there.
+            Some(Lapse::Cut | Lapse::Idle | Lapse::Place) => {
+                Poll::Ready(Outcome::Refused(Refusal::BadGateway, None))
+            }
             Some(Lapse::Stream) => Poll::Ready(Outcome::Refused(Refusal::Late, None)),
             Some(Lapse::Total) => {
                 Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::TotalTimeout)))
@@ -268,8 +335,27 @@ async fn send(
         }
     })
     .await;
+    if let (Outcome::Failed(..), Waiting::FirstByte(from)) = (&outcome, exchange.waiting.get()) {
+        exchange.waited.set(exchange.waited.get() + clock::now().saturating_duration_since(from));
+    }
     exchange.waiting.set(Waiting::No);
     outcome
+}
+
+fn failed(error: SendError<RequestBody>, was_kept: bool, fault: Option<RequestBodyError>) -> Outcome {
+    let SendError { kind, is_unsent, body } = error;
+    let trouble = match kind {
+        SendErrorKind::RequestBody => return Outcome::Refused(body_refusal(fault), None),
+        SendErrorKind::Protocol(_) => {
+            return Outcome::Refused(Refusal::BadGateway, Some(UpstreamError::Protocol));
+        }
+        // What is alive and turns requests away is not stale.
+        SendErrorKind::Refused if is_unsent => Trouble::TurnedAway,
+        SendErrorKind::Reset if is_unsent && was_kept => Trouble::Stale,
+        SendErrorKind::Reset if is_unsent => Trouble::Unconnected,
+        SendErrorKind::Reset | SendErrorKind::Refused => Trouble::Reset { was_kept },
+    };
+    Outcome::Failed(trouble, UpstreamError::Reset, body)
 }
 
 fn body_refusal(fault: Option<RequestBodyError>) -> Refusal {
@@ -293,27 +379,11 @@ fn refusal_for(error: UpstreamError) -> Refusal {
     }
 }
 
-/// Before another attempt: a candidate that was killed meanwhile gets nothing more.
-fn look_again(
-    worker: &Rc<Worker>,
-    exchange: &Exchange,
-    view: Rc<ServiceView>,
-    tried: &mut Vec<u32>,
-) -> Rc<ServiceView> {
-    let Some(now) = worker.view_of(exchange.slot) else { return view };
-    let split = &now.service.split;
-    if split.is_killed() && exchange.serving.get() == split.candidate {
-        exchange.serving.set(split.stable());
-        tried.clear();
-    }
-    now
-}
-
 /// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
-pub(super) fn name_host(request: &mut Request<RequestBody>, url: &crate::upstream::EndpointUrl) {
-    if !request.headers().contains_key(HOST)
+pub(super) fn name_host(headers: &mut HeaderMap, url: &EndpointUrl) {
+    if !headers.contains_key(HOST)
         && let Ok(host) = HeaderValue::from_str(&url.authority())
     {
-        request.headers_mut().insert(HOST, host);
+        headers.insert(HOST, host);
     }
 }

@@ -21,7 +21,7 @@ use super::body::{AnswerBody, RequestBody, RequestBodyError};
 use super::client::{Client, Task, Turn, Unanswered};
 use super::cookies;
 use super::error::{Asked, Refusal};
-use super::exchange::{Attention, Begun, Exchange, Ongoing, Patience, Places};
+use super::exchange::{Admission, Attention, Begun, Exchange, Ongoing, Patience};
 use super::forward::{Answered, forward};
 use super::forwarded::Origin;
 use super::grpc;
@@ -167,10 +167,10 @@ fn begin(
         let view = worker.view(service);
         // Before anybody is assigned: no variant is charged.
         let Ok(place_of_service) = view.enter() else {
-            view.tally.limit_hit(ServiceLimit::InFlight);
+            view.tally.limit_hit(ServiceLimit::Requests);
             return Err(Refusal::ServiceCrowded);
         };
-        let places = Places { _of_all: place, _of_service: place_of_service };
+        let admission = Admission { _of_all: place, _of_service: place_of_service };
         let keys = worker.keys.borrow();
         let means = Means { keys: &keys, random: &mut worker.random.borrow_mut(), now: worker.wall() };
         let decision = decide(service, &view.names, head, origin, means, |ignored| match ignored {
@@ -209,7 +209,7 @@ fn begin(
             judged,
             is_grpc: asked.is_grpc,
         });
-        let ongoing = Ongoing::new(exchange, worker, places);
+        let ongoing = Ongoing::new(exchange, worker, admission);
         Ok((Passage { ongoing, fault: Rc::default(), decision, origin, upgrade: None, original: None }, view))
     })
 }
@@ -248,7 +248,7 @@ fn unrouted(client: &Client, head: &Parts, request_id: &HeaderValue, refusal: Re
     match refusal {
         Refusal::Crowded => {
             tally.shed();
-            tally.limit_hit(Limit::InFlight);
+            tally.limit_hit(Limit::Requests);
         }
         Refusal::ServiceCrowded => tally.shed(),
         Refusal::TooManyFields => tally.limit_hit(Limit::Fields),

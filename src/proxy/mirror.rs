@@ -21,15 +21,16 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::body::RequestBody;
-use super::forward::{among, name_host};
+use super::forward::name_host;
 use super::forwarded::Origin;
 use super::headers::{X_TIDEGATE_MIRROR, X_TIDEGATE_VARIANT};
 use super::pair::{Copy, Original, Terms, pair};
 use super::registry::Registry;
-use super::retry::is_idempotent;
+use super::retry::is_repeatable;
 use super::visitor::{Decision, Means, recognised_bucket};
 use super::worker::{ServiceView, Worker};
 use crate::clock;
+use crate::routing::RetryMethods;
 use crate::telemetry::MirrorDrop;
 use crate::traffic::{Bucket, Reason, Variant, Weight, is_mirrored};
 use crate::upstream::{Lease, ResponseBody, SendError, SendErrorKind, Sent};
@@ -284,7 +285,7 @@ impl Errand {
                 Err(_) => return Err(Missing::Dropped(MirrorDrop::Body)),
             },
         };
-        let (sent, lease) = self.send(head.map(|()| body)).await?;
+        let (sent, lease) = self.send(head.into_parts().0, body).await?;
         let latency = clock::now().saturating_duration_since(sent.written);
         copy.answered(sent.response.status().as_u16(), latency);
         read(copy, sent.response.into_body(), lease).await;
@@ -294,15 +295,21 @@ impl Errand {
     /// Sends it, once more if it met a connection that had been closed.
     async fn send(
         &self,
-        mut request: Request<RequestBody>,
+        mut head: Parts,
+        mut body: RequestBody,
     ) -> Result<(Sent<RequestBody>, Lease<RequestBody>), Missing> {
-        let may_repeat = request.body().is_empty() && is_idempotent(request.method());
+        let may_repeat =
+            matches!(body, RequestBody::Empty) && is_repeatable(&head.method, RetryMethods::Idempotent);
         let mut on_fresh = false;
         loop {
             let view = self.look_again()?;
-            let pool = among(&self.worker, &view, self.candidate, &[])
-                .ok_or(Missing::Dropped(MirrorDrop::NoEndpoint))?;
-            name_host(&mut request, pool.endpoint().url());
+            let most = view.places.map(|places| places.in_flight_max);
+            let Some(pool) = view.choose(&self.worker, self.candidate, |pool| !pool.is_full(most)) else {
+                let is_full = !view.pools[self.candidate].is_empty();
+                let why = if is_full { MirrorDrop::NoConnection } else { MirrorDrop::NoEndpoint };
+                return Err(Missing::Dropped(why));
+            };
+            name_host(&mut head.headers, pool.endpoint().url());
             let lease = pool.lease();
             let idle = if on_fresh { None } else { lease.idle_connection(clock::now()) };
             let is_reused = idle.is_some();
@@ -318,19 +325,21 @@ impl Errand {
                     })?
                 }
             };
-            let back = match connection.send(request).await {
+            let back = match connection.send(&head, body).await {
                 Ok(sent) => return Ok((sent, lease)),
                 Err(_) if !is_reused => return Err(Missing::Failed),
-                Err(SendError { is_unsent: true, request, .. }) => request,
-                Err(SendError { kind: SendErrorKind::Reset | SendErrorKind::Refused, request, .. }) => {
+                Err(SendError { is_unsent: true, body, .. }) => body,
+                Err(SendError {
+                    kind: SendErrorKind::Reset | SendErrorKind::Refused, body: back, ..
+                }) => {
                     if !may_repeat {
                         return Err(Missing::Dropped(MirrorDrop::Stale));
                     }
-                    request
+                    back.or(Some(RequestBody::Empty))
                 }
                 Err(_) => return Err(Missing::Failed),
             };
-            request = back.ok_or(Missing::Failed)?;
+            body = back.ok_or(Missing::Failed)?;
             on_fresh = true;
         }
     }

@@ -10,7 +10,9 @@
 //!                                 ├─ visitor    who asks, and which variant he gets
 //!                                 ├─ upgrade    whether it is to be HTTP no more
 //!                                 ├─ headers    what goes on and what stops here
-//!                                 ├─ forward    to an endpoint, again if that is safe (retry)
+//!                                 ├─ forward ─┬─ place    an endpoint that has room, or the wait for it
+//!                                 │           ├─ replay   the body, for as many attempts as it takes
+//!                                 │           └─ retry    whether there is another attempt (budget: how many of all)
 //!                                 ├─ mirror     a copy for the candidate, unseen (pair: compared)
 //!                                 ├─ exchange   one request, one outcome
 //!                                 └─ tunnel     bytes both ways, after an upgrade (pipe: one way)
@@ -19,6 +21,7 @@
 //! `scrutiny` looks over hyper's shoulder: what clients of HTTP/1 send and two readers could read differently is refused.
 
 mod body;
+mod budget;
 mod certificate;
 mod choice;
 mod client;
@@ -43,9 +46,11 @@ mod note;
 mod opening;
 mod pair;
 mod pipe;
+mod place;
 mod proxy_header;
 mod redirect;
 mod registry;
+mod replay;
 mod retry;
 mod room;
 mod scrutiny;

@@ -20,7 +20,7 @@ pub(super) struct Room {
     pub(super) endpoints: usize,
     /// Requests at once on all workers together, unless the configuration says: as many as there are descriptors.
     /// HTTP/2 on both sides needs fewer of these than it has requests, and memory for each of them.
-    pub(super) in_flight: u32,
+    pub(super) requests: u32,
 }
 
 impl Room {
@@ -35,9 +35,9 @@ impl Room {
         let left = descriptors - reserve;
         let clients = left / 20 * 11 + left % 20 / 2;
         let within = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).max(1);
-        let in_flight = u32::try_from(descriptors).unwrap_or(u32::MAX).max(1);
+        let requests = u32::try_from(descriptors).unwrap_or(u32::MAX).max(1);
         let endpoints = within((left - clients) / threads.max(1) as u64);
-        Self { clients: within(clients), endpoints, in_flight }
+        Self { clients: within(clients), endpoints, requests }
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
         fn check(descriptors: u64, threads: usize, clients: usize, endpoints: usize) {
             let room = Room::within(descriptors, threads);
             assert_eq!((room.clients, room.endpoints), (clients, endpoints), "{descriptors}/{threads}");
-            assert_eq!(u64::from(room.in_flight), descriptors.max(1));
+            assert_eq!(u64::from(room.requests), descriptors.max(1));
         }
         check(1024, 1, 422, 346);
         check(1024, 2, 422, 173);

@@ -181,7 +181,7 @@ pub struct ClientLimits {
     /// Requests on one connection; the last answer ends it. Default no limit.
     pub requests_per_connection_max: Option<u32>,
     /// Requests at once, streams of HTTP/2 and tunnels among them; by default as many as there are descriptors.
-    pub in_flight_max: Option<u32>,
+    pub requests_max: Option<u32>,
 }
 
 impl Default for ClientLimits {
@@ -194,7 +194,7 @@ impl Default for ClientLimits {
             connections_max: None,
             connections_per_address_max: None,
             requests_per_connection_max: None,
-            in_flight_max: None,
+            requests_max: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! handed out by a count that only this thread touches.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,10 +16,11 @@ use rustls::ServerConfig;
 
 use super::Shared;
 use super::body::RequestBody;
+use super::budget::{Budget, Terms};
 use super::choice::Starts;
 use super::cookies::CookieNames;
 use super::crowd::{Crowd, Place, Turnstile};
-use super::exchange::{Attention, Exchange};
+use super::exchange::{Attention, Exchange, Waiting};
 use super::guests::Guests;
 use super::headers;
 use super::mirror::Mirrors;
@@ -28,10 +29,10 @@ use super::registry::Registry;
 use super::room::Room;
 use super::settings::LiveSettings;
 use super::tls::{Tickets, TlsSettings};
-use crate::clock::Timestamp;
-use crate::routing::{Service, Table};
+use crate::clock::{self, Timestamp};
+use crate::routing::{EndpointLimits, Service, Table};
 use crate::telemetry::{AccessLogHandle, ServiceSlot, ServiceTally, WorkerTally};
-use crate::traffic::{Keys, PerVariant, Weight};
+use crate::traffic::{Keys, PerVariant, Variant, Weight};
 use crate::upstream::{EndpointPool, Pools, Slot};
 
 /// The longest time between two beats; also how soon an idle worker notices a new table.
@@ -66,12 +67,16 @@ pub(super) struct Worker {
     /// By slot; only of services that have such a limit.
     turnstiles: RefCell<Vec<Option<Rc<Turnstile>>>>,
     /// As of the last beat.
-    in_flight_max: Cell<u32>,
+    requests_max: Cell<u32>,
     acceptors: RefCell<Vec<Option<Acceptor>>>,
     newest_keys: Arc<ArcSwap<Keys>>,
     live: Arc<ArcSwap<LiveSettings>>,
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     views: RefCell<Vec<Option<Rc<ServiceView>>>>,
+    /// By slot; they outlive tables, or each change would fill them again.
+    budgets: RefCell<HashMap<u32, Rc<PerVariant<Budget>>>>,
+    /// Bytes of request bodies that are kept to be sent again.
+    pub(super) kept: Rc<Cell<usize>>,
     pools: Pools<RequestBody>,
     wall: Cell<Timestamp>,
     beaten: Cell<u64>,
@@ -83,15 +88,16 @@ pub(super) struct Worker {
 pub(super) struct Lobby {
     pub(super) guests: Arc<Guests>,
     pub(super) tickets: Tickets,
-    threads: usize,
+    threads: u32,
     crowd: Arc<Crowd>,
     /// Of each service, by slot.
     crowds: Mutex<Vec<Arc<Crowd>>>,
 }
 
 impl Lobby {
-    /// Of so many threads.
+    /// Of so many threads, at least 1.
     pub(super) fn new(threads: usize) -> Arc<Self> {
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX).max(1);
         Arc::new(Self {
             guests: Guests::new(),
             tickets: Tickets::default(),
@@ -127,6 +133,29 @@ pub(super) struct ServiceView {
     turnstile: Option<(Rc<Turnstile>, u32)>,
     /// Since when each of them is in use.
     pub(super) starts: PerVariant<Starts>,
+    /// This thread's part of each endpoint, if there is an end of it.
+    pub(super) places: Option<Places>,
+    pub(super) budgets: Rc<PerVariant<Budget>>,
+}
+
+/// How many requests one thread sends to an endpoint at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) in_flight_max: u32,
+    pub(super) queue_max: u32,
+    pub(super) queue_timeout: Duration,
+}
+
+impl Places {
+    /// One thread's part, rounded up.
+    fn of(limits: EndpointLimits, threads: u32) -> Self {
+        let part = |whole: u32| whole.div_ceil(threads);
+        Self {
+            in_flight_max: part(limits.in_flight_max),
+            queue_max: part(limits.queue_max),
+            queue_timeout: limits.queue_timeout,
+        }
+    }
 }
 
 impl ServiceView {
@@ -172,13 +201,15 @@ impl Worker {
             passed: headers::passed_by(process),
             turnstile: Turnstile::new(lobby.crowd.clone(), lobby.threads),
             turnstiles: RefCell::default(),
-            in_flight_max: Cell::new(room.in_flight),
+            requests_max: Cell::new(room.requests),
             lobby,
             room_for: room,
             acceptors: RefCell::default(),
             live: shared.live,
             table: RefCell::new(Cache::new(shared.table)),
             views: RefCell::default(),
+            budgets: RefCell::default(),
+            kept: Rc::default(),
             pools: Pools::new(room.endpoints, shared.tallies.endpoints_alarm().clone()),
             wall: Cell::new(now),
             beaten: Cell::new(0),
@@ -220,7 +251,7 @@ impl Worker {
 
     /// A place for one more request. `None`: as many are under way as there may be.
     pub(super) fn enter(&self) -> Option<Place> {
-        self.turnstile.enter(self.in_flight_max.get())
+        self.turnstile.enter(self.requests_max.get())
     }
 
     /// This thread's way into a service.
@@ -240,7 +271,7 @@ impl Worker {
 
     /// This thread's part of what all of them may do at once; at least 1.
     pub(super) fn share_of_thread(&self, all: u32) -> u32 {
-        all.div_ceil(u32::try_from(self.lobby.threads).unwrap_or(u32::MAX).max(1))
+        all.div_ceil(self.lobby.threads)
     }
 
     /// The wall clock, up to one beat old.
@@ -283,18 +314,34 @@ impl Worker {
             names: CookieNames::of(&service.settings.name),
             tally: self.tally.service(ServiceSlot(service.slot)),
             pools,
-            turnstile: service.settings.limits.in_flight_max.map(|most| (self.turnstile_of(index), most)),
+            turnstile: service.settings.limits.requests_max.map(|most| (self.turnstile_of(index), most)),
             starts,
+            places: service.settings.limits.endpoint.map(|limits| Places::of(limits, self.lobby.threads)),
+            budgets: self.budgets(service),
         });
         let timeouts = &service.settings.timeouts;
         let deadlines = [timeouts.first_byte, timeouts.body_idle, timeouts.tunnel_idle];
-        let deadlines = deadlines.into_iter().chain(timeouts.total).chain(timeouts.stream);
+        let per_try = service.settings.retries.as_ref().and_then(|retries| retries.per_try);
+        let queue = view.places.map(|places| places.queue_timeout);
+        let deadlines =
+            deadlines.into_iter().chain(timeouts.total).chain(timeouts.stream).chain(per_try).chain(queue);
         deadlines.for_each(|deadline| self.be_patient_for(deadline));
         if views.len() <= index {
             views.resize_with(index + 1, || None);
         }
         views[index] = Some(view.clone());
         view
+    }
+
+    fn budgets(&self, service: &Service) -> Rc<PerVariant<Budget>> {
+        let terms = Terms::of(service.settings.retries.as_ref(), self.lobby.threads);
+        let mut budgets = self.budgets.borrow_mut();
+        let budgets = budgets.entry(service.slot).or_insert_with(|| {
+            let now = clock::now();
+            Rc::new(PerVariant::from_fn(|_| Budget::new(terms, now)))
+        });
+        Variant::ALL.iter().for_each(|variant| budgets[*variant].change(terms));
+        budgets.clone()
     }
 
     /// Makes the beat quick enough for a deadline: it is noticed a quarter late at most, or a second.
@@ -316,7 +363,7 @@ impl Worker {
             self.turn_to_new_table(now);
         }
         self.exchanges.each(|exchange| exchange.look_at_deadlines(now));
-        self.in_flight_max.set(self.live.load().limits.in_flight_max.unwrap_or(self.room_for.in_flight));
+        self.requests_max.set(self.live.load().limits.requests_max.unwrap_or(self.room_for.requests));
         self.turnstile.rest();
         self.turnstiles.borrow().iter().flatten().for_each(|turnstile| turnstile.rest());
         self.pools.sweep(now);
@@ -342,6 +389,15 @@ impl Worker {
                 }
             }
             *views = kept;
+            let mut budgets = self.budgets.borrow_mut();
+            let served = table.services().iter().map(|service| service.slot);
+            *budgets = served.filter_map(|slot| budgets.remove_entry(&slot)).collect();
+        });
+        // Who waits for a place may have to choose again.
+        self.exchanges.each(|exchange| {
+            if matches!(exchange.waiting.get(), Waiting::Place(_)) {
+                exchange.attention.wake();
+            }
         });
         if cuts.is_empty() {
             return;

@@ -9,6 +9,7 @@ pub(crate) mod laws;
 mod matching;
 mod mirror;
 mod path;
+mod retries;
 mod service;
 mod success;
 mod table;
@@ -18,6 +19,7 @@ pub use host::{Host, HostError, HostPattern};
 pub use matching::{Matcher, Overlap, Route};
 pub use mirror::{MirrorMethods, MirrorSettings};
 pub use path::{PathError, PathPrefix, normalise};
+pub use retries::{EndpointLimits, Retries, RetryMethods, RetryOn};
 pub use service::{
     Limits, Recognition, Secret, ServiceSettings, Tell, TesterOverride, Timeouts, UserKey, WhenUnhealthy,
 };

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{MirrorSettings, Route, UpgradeToken};
+use super::{EndpointLimits, MirrorSettings, Retries, Route, UpgradeToken};
 use crate::traffic::{By, Otherwise, PerVariant};
 use crate::upstream::{BalanceSettings, EjectionSettings, HealthSettings};
 
@@ -35,6 +35,8 @@ pub struct ServiceSettings {
     pub tell: Tell,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// How requests are tried again; `None`: not at all.
+    pub retries: Option<Retries>,
     /// Bounds.
     pub limits: Limits,
     /// What a connection may change to, in the order in which it stands in the file; `websocket` by default.
@@ -237,7 +239,9 @@ pub struct Limits {
     /// The largest request body in bytes; unlimited by default.
     pub body_bytes_max: Option<u64>,
     /// Requests at once, to both variants together; unlimited by default.
-    pub in_flight_max: Option<u32>,
+    pub requests_max: Option<u32>,
+    /// What each endpoint gets at once; unlimited by default.
+    pub endpoint: Option<EndpointLimits>,
 }
 
 #[cfg(test)]

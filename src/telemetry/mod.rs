@@ -23,9 +23,9 @@ pub use control_metrics::ControlMetrics;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use page::{CertificateFacts, EndpointFacts, Facts, RolloutFacts, ServiceFacts, VariantFacts};
 pub use tally::{
-    CodeLabel, ConnectionRefusal, Failure, Judged, Limit, MethodLabel, MirrorCounts, MirrorDrop,
-    MirrorResult, Mirrored, Outcome, ProcessCounts, ServiceLimit, ServiceSlot, ServiceTally, Tallies, Totals,
-    Trialled, TunnelCounts, UpstreamError, VariantCounts, WorkerTally,
+    CodeLabel, ConnectionRefusal, Crowding, Failure, Judged, Limit, MethodLabel, MirrorCounts, MirrorDrop,
+    MirrorResult, Mirrored, Outcome, ProcessCounts, QueueCounts, RetryReason, ServiceLimit, ServiceSlot,
+    ServiceTally, Tallies, Totals, Trialled, TunnelCounts, UpstreamError, VariantCounts, WorkerTally,
 };
 pub use trial::{
     FailureNote, Gauge, RecentFailure, Remembered, SLOW_LIMITS, STALL_MIN, StratumLook, TrialLook, Trials,

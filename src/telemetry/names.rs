@@ -68,8 +68,26 @@ pub const SPILLED: Metric = counter(
     "tidegate_spilled_total",
     "Requests that the other variant answered because this one had no healthy endpoint.",
 );
+/// `{service, variant, reason}`
+pub const RETRIES: Metric =
+    counter("tidegate_retries_total", "Further attempts after a failed one, by what failed.");
 /// `{service, variant}`
-pub const RETRIES: Metric = counter("tidegate_retries_total", "Further attempts after a failed one.");
+pub const RETRY_BUDGET_EXHAUSTED: Metric = counter(
+    "tidegate_retry_budget_exhausted_total",
+    "Failed attempts that nothing followed because the budget of retries was used up.",
+);
+/// `{service, variant}`
+pub const QUEUED: Metric = gauge("tidegate_queued", "Requests that wait for a place at an endpoint now.");
+/// `{service, variant}`
+pub const QUEUE_DURATION: Metric = histogram(
+    "tidegate_queue_duration_seconds",
+    "How long requests waited for a place at an endpoint, of those that had to.",
+);
+/// `{service, variant, reason}`: full or timeout
+pub const QUEUE_SHED: Metric = counter(
+    "tidegate_queue_shed_total",
+    "Requests turned away because no endpoint had a place: the queues were full, or the wait too long.",
+);
 /// `{service, variant}`
 pub const INFORMATIONAL: Metric = counter(
     "tidegate_informational_responses_total",

@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::histogram::HistogramSnapshot;
 use super::names::{self, Metric};
 use super::tally::{
-    ConnectionRefusal, IGNORED_COOKIES, Limit, MirrorCounts, MirrorDrop, MirrorResult, ServiceLimit,
-    ServiceSlot, Tallies, VariantCounts,
+    ConnectionRefusal, Crowding, IGNORED_COOKIES, Limit, MirrorCounts, MirrorDrop, MirrorResult, QueueCounts,
+    RetryReason, ServiceLimit, ServiceSlot, Tallies, VariantCounts,
 };
 use crate::traffic::{Cause, PerVariant, Reason, Role, Variant, Weight};
 
@@ -198,6 +198,10 @@ struct Families {
     assignments: Family,
     spilled: Family,
     retries: Family,
+    retry_budget_exhausted: Family,
+    queued: Family,
+    queue_duration: Family,
+    queue_shed: Family,
     informational: Family,
     streams_cut: Family,
     mirror_requests: Family,
@@ -240,6 +244,10 @@ impl Default for Families {
             assignments: Family::new(names::ASSIGNMENTS),
             spilled: Family::new(names::SPILLED),
             retries: Family::new(names::RETRIES),
+            retry_budget_exhausted: Family::new(names::RETRY_BUDGET_EXHAUSTED),
+            queued: Family::new(names::QUEUED),
+            queue_duration: Family::new(names::QUEUE_DURATION),
+            queue_shed: Family::new(names::QUEUE_SHED),
             informational: Family::new(names::INFORMATIONAL),
             streams_cut: Family::new(names::STREAMS_CUT),
             mirror_requests: Family::new(names::MIRROR_REQUESTS),
@@ -352,7 +360,11 @@ impl Families {
         self.failures.put_counted(bare, counts.totals.failures);
         self.late_failures.put_counted(bare, counts.totals.late_failures);
         self.spilled.put_counted(bare, counts.spilled);
-        self.retries.put_counted(bare, counts.retried);
+        for (reason, count) in RetryReason::ALL.into_iter().zip(counts.retries) {
+            self.retries.put_counted(format_args!("{place},reason=\"{}\"", reason.as_str()), count);
+        }
+        self.retry_budget_exhausted.put_counted(bare, counts.budget_exhausted);
+        self.queue(place, &counts.queue);
         self.informational.put_counted(bare, counts.informational);
         self.streams_cut.put_counted(bare, counts.cut);
         let tunnels = counts.tunnels;
@@ -384,6 +396,16 @@ impl Families {
         }
         self.mirror_ttfb.put_histogram(&format!("{place},answer=\"copy\""), &counts.copy);
         self.mirror_ttfb.put_histogram(&format!("{place},answer=\"original\""), &counts.original);
+    }
+
+    fn queue(&mut self, place: &str, queue: &QueueCounts) {
+        if queue.entered > 0 {
+            self.queued.put(format_args!("{place}"), queue.waiting());
+        }
+        self.queue_duration.put_histogram(place, &queue.duration);
+        for (why, count) in Crowding::ALL.into_iter().zip(queue.shed) {
+            self.queue_shed.put_counted(format_args!("{place},reason=\"{}\"", why.as_str()), count);
+        }
     }
 
     fn process(&mut self, tallies: &Tallies, facts: &Facts) {
@@ -441,6 +463,10 @@ impl Families {
             self.assignments,
             self.spilled,
             self.retries,
+            self.retry_budget_exhausted,
+            self.queued,
+            self.queue_duration,
+            self.queue_shed,
             self.informational,
             self.streams_cut,
             self.mirror_requests,
@@ -554,6 +580,12 @@ mod tests {
             failure,
         });
         shop.connect(Variant::Green, Duration::from_micros(80));
+        shop.retried(Variant::Green, RetryReason::Status);
+        shop.budget_exhausted(Variant::Green);
+        shop.queued(Variant::Green);
+        shop.queued(Variant::Green);
+        shop.dequeued(Variant::Green, Duration::from_millis(1));
+        shop.crowded_out(Variant::Green, Crowding::Timeout);
         shop.tunnel_opened(Variant::Green);
         shop.tunnel_opened(Variant::Green);
         shop.tunnelled(Variant::Green, 3, 4);
@@ -616,6 +648,11 @@ mod tests {
             r#"tidegate_upstream_errors_total{service="shop",variant="green",reason="reset"} 1"#,
             r#"tidegate_assignments_total{service="shop",variant="green",reason="cookie"} 100"#,
             r#"tidegate_in_flight{service="shop",variant="green"} 1"#,
+            r#"tidegate_retries_total{service="shop",variant="green",reason="status"} 1"#,
+            r#"tidegate_retry_budget_exhausted_total{service="shop",variant="green"} 1"#,
+            r#"tidegate_queued{service="shop",variant="green"} 1"#,
+            r#"tidegate_queue_duration_seconds_count{service="shop",variant="green"} 1"#,
+            r#"tidegate_queue_shed_total{service="shop",variant="green",reason="timeout"} 1"#,
             "# TYPE tidegate_tunnels gauge",
             r#"tidegate_tunnels{service="shop",variant="green"} 1"#,
             r#"tidegate_tunnels_opened_total{service="shop",variant="green"} 2"#,

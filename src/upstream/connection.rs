@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -49,15 +50,15 @@ impl<B: Upload> Connection<B> {
     /// # Errors
     ///
     /// When there is no response; it says whether the request may go elsewhere.
-    pub async fn send(self, request: Request<B>) -> Result<Sent<B>, SendError<B>> {
+    pub async fn send(self, head: &Parts, body: B) -> Result<Sent<B>, SendError<B>> {
         match self.0 {
             Carrier::Http1(connection) => {
-                let http1::Sent { response, written, informational } = connection.send(request).await?;
+                let http1::Sent { response, written, informational } = connection.send(head, body).await?;
                 let response = response.map(|body| ResponseBody(Content::Http1(body)));
                 Ok(Sent { response, written, informational })
             }
             Carrier::Http2(stream) => {
-                let (response, written) = stream.send(request).await?;
+                let (response, written) = stream.send(head, body).await?;
                 let response = response.map(|body| ResponseBody(Content::Http2 { body, _stream: stream }));
                 Ok(Sent { response, written, informational: 0 })
             }

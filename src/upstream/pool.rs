@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::connection::Carrier;
 use super::http2::Shared;
+use super::queue::Queue;
 use super::{ConnectError, Connection, Credit, Endpoint, Gauge, Load, Protocol, Ramp, Upload, http1};
 
 /// How long a connection waits for its next request.
@@ -98,6 +99,7 @@ pub struct EndpointPool<B: Upload> {
     shared: RefCell<Vec<Rc<Shared<B>>>>,
     /// Held by whoever makes a connection that others may share.
     connecting: tokio::sync::Mutex<()>,
+    pub(super) queue: Queue,
 }
 
 struct Idle<B: Upload> {
@@ -115,6 +117,7 @@ impl<B: Upload> EndpointPool<B> {
             idle: RefCell::default(),
             shared: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
+            queue: Queue::default(),
         }
     }
 
@@ -195,10 +198,40 @@ impl<B: Upload> EndpointPool<B> {
         u32::try_from(self.gauge.read().in_flight).unwrap_or(u32::MAX)
     }
 
+    /// Whether all of so many places are taken by this thread's requests, or spoken for. `None`: there is no end of them.
+    pub fn is_full(&self, places: Option<u32>) -> bool {
+        places.is_some_and(|places| self.in_flight() >= places || !self.queue.is_empty())
+    }
+
+    /// How many wait for a place.
+    pub fn queued(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
+    }
+
     /// Counts a request as under way there, until the lease is dropped.
     pub fn lease(self: &Rc<Self>) -> Lease<B> {
         self.gauge.began();
         Lease { pool: self.clone() }
+    }
+
+    /// Keeps a connection whose response was read to its end for the next request.
+    pub fn keep(&self, connection: Connection<B>, now: Instant) {
+        self.put(connection, now);
+    }
+
+    /// Gives places to those who wait for them.
+    pub(super) fn admit(&self) {
+        while self.queue.give(self.endpoint.id(), self.in_flight()) {
+            self.gauge.began();
+        }
+    }
+
+    /// A place has become free.
+    pub(super) fn left(&self) {
+        self.gauge.ended();
+        if !self.queue.is_empty() {
+            self.admit();
+        }
     }
 
     /// The connection used last that is still good.
@@ -248,6 +281,16 @@ pub struct Lease<B: Upload> {
 }
 
 impl<B: Upload> Lease<B> {
+    /// Of a place that is counted already.
+    pub(super) fn given(pool: &Rc<EndpointPool<B>>) -> Self {
+        Self { pool: pool.clone() }
+    }
+
+    /// Where it is.
+    pub fn pool(&self) -> &Rc<EndpointPool<B>> {
+        &self.pool
+    }
+
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         self.pool.endpoint()
@@ -276,7 +319,7 @@ impl<B: Upload> Lease<B> {
 
 impl<B: Upload> Drop for Lease<B> {
     fn drop(&mut self) {
-        self.pool.gauge.ended();
+        self.pool.left();
     }
 }
 

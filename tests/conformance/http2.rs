@@ -593,7 +593,10 @@ fn answers() -> Vec<Row> {
             None,
             bad(),
         ),
-        answered("no answer is a bad gateway", "9112 §8", "", Some(Act::Close), bad()),
+        Row {
+            forwarded: Forwarded::Exactly(vec![GOT.to_owned(); 2]),
+            ..answered("what is not answered is asked again", "9110 §9.2.2", "", Some(Act::Close), ok("ok"))
+        },
         answered(
             "more than the length",
             "9112 §6.3",

@@ -33,6 +33,8 @@ impl Stage {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::start();
         let plan = tidegate().set("threads: 1").service_at("shop", &endpoint.url(), &endpoint.other_url());
+        // Each case has what it needs, whatever others have used up.
+        let plan = plan.with("retries: {budget: 100%, backoff: 1ms}");
         let gate = runtime.block_on(settings(plan).start());
         let way = Way::Plain(gate.address());
         Self { runtime, endpoint, gate: Some(gate), sweeping: way.clone(), way, sentinels: 0 }

@@ -415,7 +415,7 @@ async fn two_thousand_heads_that_never_end() {
 async fn more_requests_at_once_than_there_may_be() {
     let _alone = ONE.lock().await;
     let app = App::start();
-    let gate = gate(&app, "limits: {in_flight: 500}", "").await;
+    let gate = gate(&app, "limits: {requests: 500}", "").await;
     let others = Others::begin(gate.address());
     let mut held = Vec::new();
     for _ in 0..400 {
@@ -433,7 +433,7 @@ async fn more_requests_at_once_than_there_may_be() {
         held.push(wire);
     }
     until("the rest was turned away", async || {
-        shed = limit_hits(&gate, "limits.in_flight").await;
+        shed = limit_hits(&gate, "limits.requests").await;
         (shed + app.requests() >= 5_400).then_some(())
     })
     .await;

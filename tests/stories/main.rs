@@ -18,6 +18,7 @@ mod mirror;
 mod reload;
 mod requests_bad_input;
 mod restart;
+mod retries;
 mod rollouts;
 mod shares;
 mod telemetry;

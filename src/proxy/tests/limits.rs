@@ -122,23 +122,23 @@ fn a_request_too_many_gets_503_and_no_variant_is_charged() {
         go.send(()).unwrap();
         assert_eq!(late.ask(request("GET", "/", "")).status, 200, "there is room again");
     }
-    let of_service = |gate: &Gate| gate.tallies.limit_hits(ServiceSlot(0))[ServiceLimit::InFlight as usize];
-    let of_all = |gate: &Gate| gate.tallies.process().hits(Limit::InFlight);
-    check(|gate| gate.settings.limits.in_flight_max = Some(2), of_service, true);
-    check(|gate| gate.live.limits.in_flight_max = Some(2), of_all, false);
-    check(|gate| gate.room.in_flight = 2, of_all, false);
+    let of_service = |gate: &Gate| gate.tallies.limit_hits(ServiceSlot(0))[ServiceLimit::Requests as usize];
+    let of_all = |gate: &Gate| gate.tallies.process().hits(Limit::Requests);
+    check(|gate| gate.settings.limits.requests_max = Some(2), of_service, true);
+    check(|gate| gate.live.limits.requests_max = Some(2), of_all, false);
+    check(|gate| gate.room.requests = 2, of_all, false);
 }
 
 #[test]
 fn a_reload_changes_how_many_requests_there_may_be() {
     let (blue, arrived, go) = patient();
-    let gate = gate(&blue, &blue).with(|gate| gate.live.limits.in_flight_max = Some(1)).start();
+    let gate = gate(&blue, &blue).with(|gate| gate.live.limits.requests_max = Some(1)).start();
     let mut first = Session::open(gate.address());
     first.send(request("GET", "/", ""));
     arrived.recv().unwrap();
     assert_eq!(gate.get("/", "").status, 503);
     let mut live = LiveSettings::clone(&gate.live.load());
-    live.limits.in_flight_max = Some(2);
+    live.limits.requests_max = Some(2);
     gate.live.store(Arc::new(live));
     go.send(()).unwrap();
     go.send(()).unwrap();

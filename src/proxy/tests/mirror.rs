@@ -136,7 +136,7 @@ fn a_copy_ends_at_its_deadline() {
 #[test]
 fn connections_are_left_to_users() {
     let (blue, green) = (answer("blue"), answer("green"));
-    let room = crate::proxy::room::Room { clients: 10, endpoints: 1, in_flight: 10 };
+    let room = crate::proxy::room::Room { clients: 10, endpoints: 1, requests: 10 };
     let gate = gate(&blue, &green).mirror("100%").with(|gate| gate.room = room).start();
     assert_eq!(gate.get("/", "").text(), "blue");
     assert_eq!(until_over(&gate, 1).dropped(MirrorDrop::NoConnection), 1);

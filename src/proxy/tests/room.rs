@@ -45,7 +45,7 @@ fn without_room_for_one_more_endpoint_connection_nobody_is_charged() {
     assert_eq!(first.read(false).unwrap().text(), "blue");
     gate.until_quiet();
     let counts = gate.counts(Blue);
-    assert_eq!((counts.totals.requests, counts.totals.failures, counts.retried), (2, 0, 0));
+    assert_eq!((counts.totals.requests, counts.totals.failures, counts.retried()), (2, 0, 0));
     assert_eq!((gate.tallies.process().shed, blue.seen().len()), (1, 1));
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::histogram::HistogramSnapshot;
-use super::labels::{CodeLabel, ConnectionRefusal, MethodLabel, UpstreamError};
+use super::labels::{CodeLabel, ConnectionRefusal, Crowding, MethodLabel, RetryReason, UpstreamError};
 use super::limits::Limit;
 use crate::traffic::Reason;
 
@@ -26,8 +26,12 @@ pub struct VariantCounts {
     pub assignments: [u64; Reason::ALL.len()],
     /// Requests that another variant answered for this one.
     pub spilled: u64,
-    /// Further attempts after a failed first one.
-    pub retried: u64,
+    /// Further attempts after a failed first one by what failed, in the order of [`RetryReason::ALL`].
+    pub retries: [u64; RetryReason::ALL.len()],
+    /// Failed attempts that nothing followed because the budget of retries was used up.
+    pub budget_exhausted: u64,
+    /// What waited for a place at an endpoint.
+    pub queue: QueueCounts,
     /// Responses before the final one that end here, 100 (Continue) apart.
     pub informational: u64,
     /// Streams that were ended because their grace after a kill or rollback was over.
@@ -56,6 +60,26 @@ impl TunnelCounts {
     }
 }
 
+/// Requests that waited for a place at an endpoint of one variant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Those that began to wait.
+    pub entered: u64,
+    /// Those that do not wait any more, for whatever reason.
+    pub left: u64,
+    /// How long they waited.
+    pub duration: HistogramSnapshot,
+    /// Those that found no place, in the order of [`Crowding::ALL`].
+    pub shed: [u64; Crowding::ALL.len()],
+}
+
+impl QueueCounts {
+    /// How many wait now.
+    pub const fn waiting(&self) -> u64 {
+        self.entered.saturating_sub(self.left)
+    }
+}
+
 /// The sums of one variant: cheap enough to be read every second for ten thousand services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -79,6 +103,11 @@ impl VariantCounts {
         self.assignments[reason as usize]
     }
 
+    /// How many further attempts there were, for whatever reason.
+    pub fn retried(&self) -> u64 {
+        self.retries.iter().sum()
+    }
+
     /// Adds what another thread counted.
     pub(super) fn merge(&mut self, other: Self) {
         self.totals = self.totals.plus(other.totals);
@@ -95,7 +124,16 @@ impl VariantCounts {
             *mine += count;
         }
         self.spilled += other.spilled;
-        self.retried += other.retried;
+        for (mine, count) in self.retries.iter_mut().zip(other.retries) {
+            *mine += count;
+        }
+        self.budget_exhausted += other.budget_exhausted;
+        self.queue.entered += other.queue.entered;
+        self.queue.left += other.queue.left;
+        self.queue.duration = self.queue.duration.merge(&other.queue.duration);
+        for (mine, count) in self.queue.shed.iter_mut().zip(other.queue.shed) {
+            *mine += count;
+        }
         self.informational += other.informational;
         self.cut += other.cut;
         self.tunnels.opened += other.tunnels.opened;

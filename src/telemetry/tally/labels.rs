@@ -66,6 +66,63 @@ impl fmt::Display for UpstreamError {
     }
 }
 
+/// Why there was one more attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RetryReason {
+    /// There was no connection.
+    Connect,
+    /// The endpoint turned the request away unseen.
+    Refused,
+    /// The connection broke before the response head.
+    Reset,
+    /// The response head did not come within the time of one attempt.
+    Timeout,
+    /// The endpoint answered with a status that is tried again.
+    Status,
+    /// A gRPC call was answered with UNAVAILABLE.
+    GrpcUnavailable,
+}
+
+impl RetryReason {
+    /// All of them, in the order of a request's life.
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Refused, Self::Reset, Self::Timeout, Self::Status, Self::GrpcUnavailable];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+            Self::GrpcUnavailable => "grpc_unavailable",
+        }
+    }
+}
+
+/// Why a request found no place at an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Crowding {
+    /// As many wait already as may.
+    Full,
+    /// It has waited for as long as it may.
+    Timeout,
+}
+
+impl Crowding {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Timeout];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 /// Why we ended a client's connection: before its first request, or for what it did with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectionRefusal {
@@ -250,6 +307,12 @@ mod tests {
     fn every_label_has_its_index() {
         for (index, error) in UpstreamError::ALL.into_iter().enumerate() {
             assert_eq!(error as usize, index);
+        }
+        for (index, reason) in RetryReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+        for (index, crowding) in Crowding::ALL.into_iter().enumerate() {
+            assert_eq!(crowding as usize, index);
         }
         for (index, method) in MethodLabel::ALL.into_iter().enumerate() {
             assert_eq!(method as usize, index);

@@ -18,7 +18,7 @@ pub enum Limit {
     /// As many streams at once on a connection of HTTP/2 as there may be; those beyond are refused below us.
     H2Streams,
     /// A request too many at once.
-    InFlight,
+    Requests,
     /// A connection to an endpoint too many, by the file descriptors and ports there are.
     EndpointConnections,
     /// Nothing could be accepted, mostly for want of file descriptors.
@@ -43,7 +43,7 @@ impl Limit {
         Self::Fields,
         Self::Uri,
         Self::H2Streams,
-        Self::InFlight,
+        Self::Requests,
         Self::EndpointConnections,
         Self::Descriptors,
         Self::Handshake,
@@ -62,7 +62,7 @@ impl Limit {
             Self::Fields => "limits.fields",
             Self::Uri => "limits.uri",
             Self::H2Streams => "limits.h2_streams",
-            Self::InFlight => "limits.in_flight",
+            Self::Requests => "limits.requests",
             Self::EndpointConnections => "endpoint_connections",
             Self::Descriptors => "descriptors",
             Self::Handshake => "timeouts.handshake",
@@ -79,7 +79,7 @@ pub enum ServiceLimit {
     /// A request body that is too large.
     Body,
     /// A request too many at once.
-    InFlight,
+    Requests,
     /// No connection to an endpoint in time.
     Connect,
     /// No response head in time.
@@ -98,7 +98,7 @@ impl ServiceLimit {
     /// All of them: bounds, then deadlines in the order of a request's life.
     pub const ALL: [Self; 8] = [
         Self::Body,
-        Self::InFlight,
+        Self::Requests,
         Self::Connect,
         Self::FirstByte,
         Self::BodyIdle,
@@ -111,7 +111,7 @@ impl ServiceLimit {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Body => "limits.body",
-            Self::InFlight => "limits.in_flight",
+            Self::Requests => "limits.requests",
             Self::Connect => "timeouts.connect",
             Self::FirstByte => "timeouts.first_byte",
             Self::BodyIdle => "timeouts.body_idle",

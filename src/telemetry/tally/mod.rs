@@ -27,9 +27,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-pub use counts::{ProcessCounts, Totals, TunnelCounts, VariantCounts};
+pub use counts::{ProcessCounts, QueueCounts, Totals, TunnelCounts, VariantCounts};
 pub(super) use labels::IGNORED_COOKIES;
-pub use labels::{CodeLabel, ConnectionRefusal, Failure, MethodLabel, UpstreamError};
+pub use labels::{CodeLabel, ConnectionRefusal, Crowding, Failure, MethodLabel, RetryReason, UpstreamError};
 pub use limits::{Limit, ServiceLimit};
 pub use mirror::{MirrorCounts, MirrorDrop, MirrorResult, Mirrored};
 pub use shard::{Judged, Outcome, ServiceTally, Trialled};

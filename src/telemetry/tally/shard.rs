@@ -17,9 +17,9 @@ use super::super::trial::{
     Board, CLIENT_ERROR, DRAW, FAILED, FailureNote, Found, Memory, SUCCESS, Score, Unit, mix, stratum,
 };
 use super::codes::Codes;
-use super::counts::{Totals, TunnelCounts, VariantCounts};
+use super::counts::{QueueCounts, Totals, TunnelCounts, VariantCounts};
 use super::flights::{Flights, OldestInFlight};
-use super::labels::{CodeLabel, Failure, MethodLabel, UpstreamError};
+use super::labels::{CodeLabel, Crowding, Failure, MethodLabel, RetryReason, UpstreamError};
 use super::limits::ServiceLimit;
 use super::mirror::{MirrorDrop, MirrorShard, Mirrored};
 use super::visitors::Visitors;
@@ -193,8 +193,30 @@ impl ServiceTally {
     }
 
     /// One more attempt after a failed one.
-    pub fn retried(&self, variant: Variant) {
-        self.shard.variants[variant].retried.increment();
+    pub fn retried(&self, variant: Variant, reason: RetryReason) {
+        self.shard.variants[variant].retries[reason as usize].increment();
+    }
+
+    /// No further attempt, because the budget of retries is used up.
+    pub fn budget_exhausted(&self, variant: Variant) {
+        self.shard.variants[variant].budget_exhausted.increment();
+    }
+
+    /// A request waits for a place at an endpoint; [`ServiceTally::dequeued`] must follow.
+    pub fn queued(&self, variant: Variant) {
+        self.shard.variants[variant].queued.increment();
+    }
+
+    /// It waits no more, after so long.
+    pub fn dequeued(&self, variant: Variant, waited: Duration) {
+        let counts = &self.shard.variants[variant];
+        counts.queue_duration.record(waited);
+        counts.dequeued.increment();
+    }
+
+    /// A request was turned away because there was no place at any endpoint.
+    pub fn crowded_out(&self, variant: Variant, why: Crowding) {
+        self.shard.variants[variant].crowded_out[why as usize].increment();
     }
 
     /// A bound or deadline of the service was hit.
@@ -279,7 +301,11 @@ pub(super) struct VariantShard {
     assignments: [Counter; Reason::ALL.len()],
     upstream_errors: [Counter; UpstreamError::ALL.len()],
     spilled: Counter,
-    retried: Counter,
+    retries: [Counter; RetryReason::ALL.len()],
+    budget_exhausted: Counter,
+    queued: Counter,
+    dequeued: Counter,
+    crowded_out: [Counter; Crowding::ALL.len()],
     informational: Counter,
     cut: Counter,
     tunnels_opened: Counter,
@@ -290,6 +316,7 @@ pub(super) struct VariantShard {
     duration: Histogram,
     ttfb: Histogram,
     connect: Histogram,
+    queue_duration: Histogram,
     pub(super) visitors: Visitors,
 }
 
@@ -323,6 +350,17 @@ impl VariantShard {
         }
     }
 
+    fn queue(&self) -> QueueCounts {
+        // Left before entered: see totals.
+        let left = self.dequeued.read();
+        QueueCounts {
+            entered: self.queued.read(),
+            left,
+            duration: self.queue_duration.snapshot(),
+            shed: std::array::from_fn(|why| self.crowded_out[why].read()),
+        }
+    }
+
     pub(super) fn counts(&self) -> VariantCounts {
         let mut requests = BTreeMap::new();
         for (method, codes) in MethodLabel::ALL.into_iter().zip(&self.codes) {
@@ -345,7 +383,9 @@ impl VariantShard {
                 .collect(),
             assignments: std::array::from_fn(|reason| self.assignments[reason].read()),
             spilled: self.spilled.read(),
-            retried: self.retried.read(),
+            retries: std::array::from_fn(|reason| self.retries[reason].read()),
+            budget_exhausted: self.budget_exhausted.read(),
+            queue: self.queue(),
             informational: self.informational.read(),
             cut: self.cut.read(),
             tunnels: self.tunnels(),

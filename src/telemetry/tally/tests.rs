@@ -36,7 +36,7 @@ fn counts_of_all_workers_add_up_by_place() {
         });
         shop.outcome(Outcome { code: 503, failure: Some(Failure::Status), ..ok(Variant::Green) });
         shop.outcome(Outcome { code: 404, ..ok(Variant::Green) });
-        shop.retried(Variant::Green);
+        shop.retried(Variant::Green, RetryReason::Reset);
         shop.spilled(Variant::Green);
         shop.cut(Variant::Blue);
         shop.connect(Variant::Blue, Duration::from_micros(100));
@@ -55,7 +55,7 @@ fn counts_of_all_workers_add_up_by_place() {
     assert_eq!(green.upstream_errors[&UpstreamError::Reset], 2);
     assert_eq!(green.upstream_errors[&UpstreamError::Connect], 2);
     assert_eq!(green.upstream_errors.len(), 2);
-    assert_eq!((green.retried, green.spilled), (2, 2));
+    assert_eq!((green.retried(), green.spilled), (2, 2));
     assert_eq!(green.ttfb.count(), 6);
     assert_eq!(tallies.cheap(SHOP).unwrap().green, green.totals);
     assert_eq!(tallies.merged(ServiceSlot(0)), None);

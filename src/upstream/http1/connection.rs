@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
@@ -41,8 +41,8 @@ pub struct SendError<B> {
     pub kind: SendErrorKind,
     /// Whether nothing of the request was sent: it may go elsewhere whatever its method.
     pub is_unsent: bool,
-    /// The request as it was, if nothing of its body was taken and no byte of a response was read.
-    pub request: Option<Request<B>>,
+    /// The body as it was, if nothing of it was taken and no byte of a response was read.
+    pub body: Option<B>,
 }
 
 /// What happened to a request without a response.
@@ -130,11 +130,10 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
     ///
     /// The method is any but CONNECT. `Content-Length` and `Transfer-Encoding` are written as the body is, whatever
     /// stands among the fields.
-    pub async fn send(self, request: Request<B>) -> Result<Sent<B>, SendError<B>> {
+    pub async fn send(self, head: &Parts, body: B) -> Result<Sent<B>, SendError<B>> {
         let mut wire = self.wire;
-        let (head, body) = request.into_parts();
         let asked = Asked::by(&head.method, &head.headers);
-        wire.upload.begin(&head, body);
+        wire.upload.begin(head, body);
         let mut reading =
             Reading { asked, scan: Scan::default(), heads: 0, informational: 0, has_read: false };
         match poll_fn(|cx| reading.poll(&mut wire, cx)).await {
@@ -144,7 +143,7 @@ impl<B: Body<Data = Bytes> + Unpin> Connection<B> {
                 let response = response(head, body);
                 Ok(Sent { response, written, informational: reading.informational })
             }
-            Err(kind) => Err(reading.error(kind, &mut wire, head)),
+            Err(kind) => Err(reading.error(kind, &mut wire)),
         }
     }
 }
@@ -220,10 +219,10 @@ impl Reading {
         Ok(None)
     }
 
-    fn error<B>(&self, kind: SendErrorKind, wire: &mut Wire<B>, head: Parts) -> SendError<B> {
+    fn error<B>(&self, kind: SendErrorKind, wire: &mut Wire<B>) -> SendError<B> {
         let is_unsent = !wire.upload.has_sent();
         let body = if self.has_read { None } else { wire.upload.take_untouched() };
-        SendError { kind, is_unsent, request: body.map(|body| Request::from_parts(head, body)) }
+        SendError { kind, is_unsent, body }
     }
 }
 

@@ -102,7 +102,8 @@ fn get() -> Request<Script> {
 }
 
 async fn send(url: &EndpointUrl, request: Request<Script>) -> Result<Sent<Script>, SendError<Script>> {
-    connect(url).await.send(request).await
+    let (head, body) = request.into_parts();
+    connect(url).await.send(&head, body).await
 }
 
 /// Content and trailers, or why they are not whole.

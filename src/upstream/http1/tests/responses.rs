@@ -100,7 +100,7 @@ fn what_is_no_http_is_refused_before_any_of_it_is_given_on() {
         let url = says(text.replace('|', "\r\n"));
         let error = run(send(&url, get())).unwrap_err();
         assert_eq!(error.kind, SendErrorKind::Protocol(expected), "{text}");
-        assert!(!error.is_unsent && error.request.is_none());
+        assert!(!error.is_unsent && error.body.is_none());
     }
     check("<html>hello", Malformed::NotHttp);
     check("HTTP/0.9 200 OK||", Malformed::NotHttp);
