@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::http1::{SendError, SendErrorKind};
+use super::http1::{Malformed, SendError, SendErrorKind};
 use super::stream::Stream as Socket;
 use super::transport::{self, ConnectError};
 use super::{Endpoint, Slot};
@@ -196,6 +196,8 @@ impl<B: Upload> Stream<B> {
             }
             // What it went away from is what it has not begun with (RFC 9113 §6.8).
             Some(h2) if h2.is_go_away() && h2.is_remote() => (SendErrorKind::Reset, true),
+            // It is we who say so: what came is out of order, and would be again.
+            Some(h2) if h2.is_library() => (SendErrorKind::Protocol(Malformed::Http2), false),
             Some(_) | None => (SendErrorKind::Reset, false),
         };
         let is_unsent = was_never_sent || was_ignored;
@@ -537,5 +539,7 @@ mod tests {
         check(reset(7), SendErrorKind::Refused, true);
         check(reset(2), SendErrorKind::Reset, false);
         check(frame(7, 0, 0, &[0; 8]), SendErrorKind::Reset, true);
+        let nonsense = frame(1, 0x5, 1, &[0x80]);
+        check(nonsense, SendErrorKind::Protocol(Malformed::Http2), false);
     }
 }

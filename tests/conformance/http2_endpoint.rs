@@ -281,7 +281,13 @@ pub fn play(row: &Row) -> Result<(), String> {
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let gate = runtime.block_on(tidegate().set("threads: 1").service_at("shop", &url, &other).start());
+    let gate = runtime.block_on(
+        tidegate()
+            .set("threads: 1")
+            .service_at("shop", &url, &other)
+            .with("retries: {on: [connect], budget: 100%, backoff: 1ms}")
+            .start(),
+    );
     let played = ask(row, &Way::Plain(gate.address()), &asked);
     let _entered = runtime.enter();
     drop(gate);

@@ -13,6 +13,9 @@ pub enum Malformed {
     /// It does not begin as HTTP/1.1 or HTTP/1.0 does.
     #[error("the response does not begin with HTTP/1.1 or HTTP/1.0")]
     NotHttp,
+    /// By HTTP/2: it is not one, or its connection is out of order (RFC 9113 §5.4, §8.1.1).
+    #[error("the response is not HTTP/2")]
+    Http2,
     /// The status line is not one (RFC 9112 §4).
     #[error("the status line is malformed")]
     StatusLine,

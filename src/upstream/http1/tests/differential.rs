@@ -146,7 +146,8 @@ fn is_stricter_on_purpose(malformed: Malformed) -> bool {
         | Malformed::Field
         | Malformed::TooLong
         | Malformed::TooManyFields
-        | Malformed::ChunkEnd => false,
+        | Malformed::ChunkEnd
+        | Malformed::Http2 => false,
     }
 }
 
