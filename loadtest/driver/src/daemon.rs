@@ -24,6 +24,7 @@ pub struct Daemon {
     /// From the process started to `service` healthy.
     pub took: Duration,
     config: PathBuf,
+    socket: PathBuf,
     ticks_per_second: f64,
 }
 
@@ -60,6 +61,7 @@ impl Daemon {
             admin,
             took,
             config,
+            socket,
             ticks_per_second: setup.ticks_per_second,
         };
         let status = daemon.admin.get("/v1/status")?;
@@ -102,7 +104,10 @@ impl Daemon {
 impl Drop for Daemon {
     /// As an operator would; with force only if that does not help.
     fn drop(&mut self) {
-        let _ = self.admin.post("/v1/stop", &serde_json::json!({ "now": true }));
+        // The connection may have been idle for too long.
+        if let Ok(mut admin) = Admin::connect(&self.socket) {
+            let _ = admin.post("/v1/stop", &serde_json::json!({ "now": true }));
+        }
         let begun = Instant::now();
         while begun.elapsed() < STOPS_WITHIN {
             if matches!(self.child.try_wait(), Ok(Some(_))) {

@@ -41,10 +41,24 @@ impl Seen {
 impl Load {
     /// Asks for URLs that match the pattern `url`, for `time` unless it is stopped, over kept connections.
     pub fn start(setup: &Setup, url: &str, time: Duration, field: Option<&str>) -> Outcome<Self> {
+        Self::start_at(setup, url, time, field, None)
+    }
+
+    /// The same at so many requests a second; latencies are then from when a request was due.
+    pub fn start_at(
+        setup: &Setup,
+        url: &str,
+        time: Duration,
+        field: Option<&str>,
+        per_second: Option<u32>,
+    ) -> Outcome<Self> {
         let mut command = Command::new(&setup.oha);
         command
             .args(["-z", &format!("{}ms", time.as_millis()), "-w", "-t", "10s", "--worker-threads", "1"])
             .args(["-c", &CONNECTIONS.to_string(), "--no-tui", "--output-format", "json"]);
+        if let Some(per_second) = per_second {
+            command.args(["-q", &per_second.to_string(), "--latency-correction"]);
+        }
         if let Some(field) = field {
             command.args(["-H", field]);
         }
