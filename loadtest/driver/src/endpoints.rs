@@ -160,12 +160,13 @@ fn of_five(seen: &Seen, posted: u64, twice: usize) -> Vec<String> {
 fn slow(setup: &Setup, time: Duration) -> Outcome<Vec<String>> {
     println!(
         "\nFive endpoints for {} s, four answer after 2 ms, one after 20 ms.\n\
-         {:<26} {:>8} {:>8} {:>7} {:>7}  {:>16}",
+         {:<26} {:>8} {:>8} {:>7} {:>7} {:>7}  {:>16}",
         time.as_secs(),
         "",
         "requests",
         "req/s",
         "p50 ms",
+        "p95 ms",
         "p99 ms",
         "to the slow one"
     );
@@ -198,10 +199,11 @@ fn slow(setup: &Setup, time: Duration) -> Outcome<Vec<String>> {
         let hits: Vec<_> = instances.iter().map(Instance::hits).collect();
         let slow = hits[0] as f64 * 100.0 / hits.iter().sum::<u64>().max(1) as f64;
         println!(
-            "{name:<26} {:>8} {:>8.0} {:>7.2} {:>7.2}  {slow:>15.1}%",
+            "{name:<26} {:>8} {:>8.0} {:>7.2} {:>7.2} {:>7.2}  {slow:>15.1}%",
             seen.requests,
             seen.per_second,
             millis(seen.p50),
+            millis(seen.p95),
             millis(seen.p99)
         );
         if name.starts_with("tidegate") {

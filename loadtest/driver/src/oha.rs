@@ -21,6 +21,7 @@ pub struct Seen {
     pub requests: u64,
     pub per_second: f64,
     pub p50: Duration,
+    pub p95: Duration,
     pub p99: Duration,
     /// Everything but a 200, by oha's own words.
     pub failures: BTreeMap<String, u64>,
@@ -98,6 +99,7 @@ impl Load {
             requests,
             per_second: report["summary"]["requestsPerSec"].as_f64().unwrap_or(0.0),
             p50: seconds(&report["latencyPercentiles"]["p50"]),
+            p95: seconds(&report["latencyPercentiles"]["p95"]),
             p99: seconds(&report["latencyPercentiles"]["p99"]),
             failures,
         })
