@@ -75,6 +75,13 @@ pub(super) async fn forward(
                 worker.tally.limit_hit(Limit::EndpointConnections);
                 return Err(Refusal::Full);
             }
+            Err(Unconnected::Lapsed(lapse)) => {
+                if let Some(error) = lapse.error() {
+                    lease.attempted(true);
+                    exchange.failed(error, is_first);
+                }
+                return Err(lapse.refusal());
+            }
             Err(Unconnected::Theirs(error)) => (Trouble::Unconnected, Some(error), None),
             Ok((connection, was_kept)) => {
                 let Some(body) = supply.next() else { return Err(Refusal::BadGateway) };
@@ -225,22 +232,15 @@ async fn pause(
     if pause.is_zero() {
         return Ok(());
     }
-    let mut sleep = pin!(tokio::time::sleep(pause));
-    poll_fn(|cx| match exchange.lapse() {
-        None => sleep.as_mut().poll(cx).map(Ok),
-        Some(Lapse::Client) => Poll::Ready(Err(Refusal::SlowBody)),
-        Some(Lapse::Total | Lapse::Stream) => Poll::Ready(Err(Refusal::Late)),
-        Some(Lapse::Place | Lapse::FirstByte | Lapse::Endpoint | Lapse::Idle | Lapse::Cut) => {
-            Poll::Ready(Err(Refusal::BadGateway))
-        }
-    })
-    .await
+    exchange.unless_lapsed(tokio::time::sleep(pause)).await.map_err(Lapse::refusal)
 }
 
-/// Whose fault it is that there is no connection.
+/// Why there is no connection.
 enum Unconnected {
     /// This process, or its machine, has no room for one more.
     Ours,
+    /// The request has to end before.
+    Lapsed(Lapse),
     Theirs(UpstreamError),
 }
 
@@ -252,13 +252,17 @@ async fn connect(
     lease: &Lease<RequestBody>,
     may_be_kept: bool,
 ) -> Result<(Connection<RequestBody>, bool), Unconnected> {
+    // Nothing is sent any more for who has to end.
+    if let Some(lapse) = exchange.lapse() {
+        return Err(Unconnected::Lapsed(lapse));
+    }
     if may_be_kept && let Some(connection) = lease.idle_connection(clock::now()) {
         return Ok((connection, true));
     }
     let slot = worker.slot().ok_or(Unconnected::Ours)?;
     let began = clock::now();
     let limit = view.service.settings.timeouts.connect;
-    match lease.pool().connect(limit, slot).await {
+    match exchange.unless_lapsed(lease.pool().connect(limit, slot)).await.map_err(Unconnected::Lapsed)? {
         Ok(connection) => {
             let took = clock::now().saturating_duration_since(began);
             exchange.tally.connect(exchange.serving.get(), took);
@@ -320,18 +324,7 @@ async fn send(
                 Poll::Ready(Outcome::Failed(Trouble::Late, UpstreamError::FirstByteTimeout, None))
             }
             None => Poll::Pending,
-            Some(Lapse::Client) => Poll::Ready(Outcome::Refused(Refusal::SlowBody, None)),
-            // Only a tunnel can be idle, and this is none yet; and the place is there.
-            Some(Lapse::Cut | Lapse::Idle | Lapse::Place) => {
-                Poll::Ready(Outcome::Refused(Refusal::BadGateway, None))
-            }
-            Some(Lapse::Stream) => Poll::Ready(Outcome::Refused(Refusal::Late, None)),
-            Some(Lapse::Total) => {
-                Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::TotalTimeout)))
-            }
-            Some(Lapse::FirstByte | Lapse::Endpoint) => {
-                Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::FirstByteTimeout)))
-            }
+            Some(lapse) => Poll::Ready(Outcome::Refused(lapse.refusal(), lapse.error())),
         }
     })
     .await;

@@ -172,6 +172,37 @@ fn a_request_is_over_after_its_total_time_and_whoever_is_waited_for_is_to_blame(
 }
 
 #[test]
+fn the_total_time_ends_the_wait_for_a_connection_too() {
+    // Its queue of connections is full, so the system lets nobody in.
+    let busy = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    busy.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    busy.listen(0).unwrap();
+    let address = busy.local_addr().unwrap().as_socket().unwrap();
+    let guests: Vec<_> = (0..4)
+        .map(|_| {
+            let guest = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            guest.set_nonblocking(true).unwrap();
+            let _ = guest.connect(&address.into());
+            guest
+        })
+        .collect();
+    let blue = origin(|_, _| false);
+    let gate = gate(&blue, &blue)
+        .endpoints(Blue, &[(address, crate::upstream::Health::Healthy)])
+        .with(|gate| {
+            gate.settings.timeouts.total = Some(SHORT);
+            gate.settings.timeouts.connect = Duration::from_secs(600);
+        })
+        .start();
+    assert_eq!(gate.get("/", "").status, 504);
+    gate.until_quiet();
+    let counts = gate.counts(Blue);
+    assert_eq!(counts.upstream_errors.get(&UpstreamError::TotalTimeout), Some(&1));
+    assert_eq!(counts.totals.failures, 1);
+    drop((busy, guests));
+}
+
+#[test]
 fn an_event_stream_has_a_time_of_its_own_and_nobody_is_charged_for_its_end() {
     let blue = origin(|_, stream| {
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n").unwrap();
