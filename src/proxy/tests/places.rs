@@ -166,7 +166,8 @@ fn who_waits_takes_a_place_at_an_endpoint_that_comes() {
     let mut second = begin(&gate, "/2");
     until_waiting(&gate, Blue, 1);
     let url = format!("http://{}", other.address).parse().unwrap();
-    gate.publish(|service| {
+    // Where the disk takes no more numbers, health and addresses go on without.
+    gate.publish_unnumbered(|service| {
         let mut members = service.groups[Blue].members().to_vec();
         members.push(Member::new(Arc::new(endpoint(900, url, &Reach::default())), Healthy));
         service.groups[Blue] = Group::new(None, members);
