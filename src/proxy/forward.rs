@@ -49,6 +49,7 @@ pub(super) async fn forward(
     let retries = begun.service.settings.retries.as_ref();
     view.budgets[exchange.serving.get()].pay_in();
     let (mut head, body) = request.into_parts();
+    let is_nameless = !head.headers.contains_key(HOST);
     let is_repeatable = retries.is_some_and(|retries| is_repeatable(&head.method, retries.methods));
     let mut supply = Supply::new(body, kept_for(retries, is_repeatable, exchange.is_grpc), &worker.kept);
     let mut attempts = Attempts::default();
@@ -62,7 +63,9 @@ pub(super) async fn forward(
         };
         let endpoint = lease.endpoint().clone();
         passage.at(&endpoint);
-        name_host(&mut head.headers, endpoint.url());
+        if is_nameless {
+            name_host(&mut head.headers, endpoint.url());
+        }
         // Where a connection broke, others that were kept may have broken, too.
         let may_be_kept = !(is_wary && attempts.has_tried(endpoint.id()));
         let is_first = attempts.is_first();
@@ -84,6 +87,13 @@ pub(super) async fn forward(
             }
             Err(Unconnected::Theirs(error)) => (Trouble::Unconnected, Some(error), None),
             Ok((connection, was_kept)) => {
+                if !was_kept {
+                    let variant = exchange.serving.get();
+                    view = look_again(worker, exchange, &view, &mut attempts);
+                    if exchange.serving.get() != variant {
+                        continue;
+                    }
+                }
                 let Some(body) = supply.next() else { return Err(Refusal::BadGateway) };
                 let may_give_up = || {
                     let may = attempts.may_follow(Trouble::Late, request(&supply), retries);
@@ -372,11 +382,9 @@ fn refusal_for(error: UpstreamError) -> Refusal {
     }
 }
 
-/// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
+/// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one, and each attempt its own.
 pub(super) fn name_host(headers: &mut HeaderMap, url: &EndpointUrl) {
-    if !headers.contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(&url.authority())
-    {
+    if let Ok(host) = HeaderValue::from_str(&url.authority()) {
         headers.insert(HOST, host);
     }
 }

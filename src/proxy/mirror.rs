@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Request};
 use http_body_util::BodyExt;
@@ -307,6 +307,7 @@ impl Errand {
     ) -> Result<(Sent<RequestBody>, Lease<RequestBody>), Missing> {
         let may_repeat =
             matches!(body, RequestBody::Empty) && is_repeatable(&head.method, RetryMethods::Idempotent);
+        let is_nameless = !head.headers.contains_key(HOST);
         let mut on_fresh = false;
         loop {
             let view = self.look_again()?;
@@ -316,7 +317,9 @@ impl Errand {
                 let why = if is_full { MirrorDrop::NoConnection } else { MirrorDrop::NoEndpoint };
                 return Err(Missing::Dropped(why));
             };
-            name_host(&mut head.headers, pool.endpoint().url());
+            if is_nameless {
+                name_host(&mut head.headers, pool.endpoint().url());
+            }
             let lease = pool.lease();
             let idle = if on_fresh { None } else { lease.idle_connection(clock::now()) };
             let is_reused = idle.is_some();

@@ -54,7 +54,7 @@ pub(super) async fn take(
     }
 }
 
-/// Before another attempt: a candidate that was killed meanwhile gets nothing more.
+/// Before another attempt, and after a wait: a candidate that was killed meanwhile gets nothing more.
 pub(super) fn look_again(
     worker: &Worker,
     exchange: &Exchange,

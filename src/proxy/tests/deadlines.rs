@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::{Session, answer, gate, origin, request};
+use super::{Full, Session, answer, gate, origin, request};
 use crate::telemetry::{CodeLabel, Limit, ServiceLimit, ServiceSlot, UpstreamError};
 use crate::traffic::Variant::Blue;
 
@@ -173,22 +173,10 @@ fn a_request_is_over_after_its_total_time_and_whoever_is_waited_for_is_to_blame(
 
 #[test]
 fn the_total_time_ends_the_wait_for_a_connection_too() {
-    // Its queue of connections is full, so the system lets nobody in.
-    let busy = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    busy.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    busy.listen(0).unwrap();
-    let address = busy.local_addr().unwrap().as_socket().unwrap();
-    let guests: Vec<_> = (0..4)
-        .map(|_| {
-            let guest = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            guest.set_nonblocking(true).unwrap();
-            let _ = guest.connect(&address.into());
-            guest
-        })
-        .collect();
+    let full = Full::new();
     let blue = origin(|_, _| false);
     let gate = gate(&blue, &blue)
-        .endpoints(Blue, &[(address, crate::upstream::Health::Healthy)])
+        .endpoints(Blue, &[(full.address, crate::upstream::Health::Healthy)])
         .with(|gate| {
             gate.settings.timeouts.total = Some(SHORT);
             gate.settings.timeouts.connect = Duration::from_secs(600);
@@ -199,7 +187,7 @@ fn the_total_time_ends_the_wait_for_a_connection_too() {
     let counts = gate.counts(Blue);
     assert_eq!(counts.upstream_errors.get(&UpstreamError::TotalTimeout), Some(&1));
     assert_eq!(counts.totals.failures, 1);
-    drop((busy, guests));
+    drop(full);
 }
 
 #[test]
