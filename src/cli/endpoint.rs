@@ -75,8 +75,7 @@ fn healthy(client: &Client, changed: &Changed, limit: Duration) -> Result<String
         for wanted in endpoints {
             loop {
                 let all = client.service(service)?.variants[*variant].endpoints.clone();
-                let is_it = |url: &str| url.split(" (").next() == Some(&*wanted.url);
-                let mut its = all.iter().filter(|endpoint| is_it(&endpoint.url)).peekable();
+                let mut its = all.iter().filter(|endpoint| is_at(&endpoint.url, &wanted.url)).peekable();
                 if its.peek().is_none() {
                     return Err(gone(service, &wanted.url));
                 }
@@ -97,6 +96,11 @@ fn healthy(client: &Client, changed: &Changed, limit: Duration) -> Result<String
         }
     }
     Ok("healthy".to_owned())
+}
+
+/// Whether a label is of the endpoint at `url`, or of one of its addresses: `http://a:1 (10.0.0.1)`.
+fn is_at(label: &str, url: &str) -> bool {
+    label.strip_prefix(url).is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
 }
 
 fn gone(service: &str, url: &str) -> Failure {
@@ -133,6 +137,18 @@ mod tests {
     use super::*;
     use crate::admin::api::EndpointShare;
     use crate::traffic::{Variant, Weight};
+
+    #[test]
+    fn an_endpoint_is_found_by_its_label() {
+        for (label, url, expected) in [
+            ("http://a:1", "http://a:1", true),
+            ("http://a:1 (10.0.0.1)", "http://a:1", true),
+            ("http://a:11", "http://a:1", false),
+            ("unix:/run/shop (1).sock", "unix:/run/shop (1).sock", true),
+        ] {
+            assert_eq!(is_at(label, url), expected, "{label}");
+        }
+    }
 
     #[test]
     fn what_was_done_is_told_in_a_sentence() {

@@ -450,7 +450,7 @@ pub(super) struct MirrorFile {
     pub(super) methods: Option<List<MirrorMethod>>,
     /// Requests with a larger body are not copied, at most 16MiB. Default 64KiB.
     pub(super) body: Option<Written<Bytes>>,
-    /// How long a copy may take, its answer included. Default 10s.
+    /// How long a copy may take, its answer included, and before it the body of its request to come. Default 10s.
     pub(super) timeout: Option<Written<Duration>>,
     /// Copies under way at once, 1 to 10000; what does not fit is dropped. Default 128.
     pub(super) max_in_flight: Option<Written<Count>>,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::change::{Direction, Facts, Happened, Refusal, Stamp};
 use super::desired::{Changed, Deployed, LastGood, ServiceState};
+use super::endpoints::{ENDPOINTS_MAX, too_many};
 use super::settings::ServiceConfig;
 use crate::rollout::{self, Act, Circumstances, Effect, Ending, Phase, Plan, Rollout, Shift, Verb};
 use crate::traffic::{Cause, Lock, Weight};
@@ -210,6 +211,9 @@ pub(super) fn deploy(
     }
     if deployed.endpoints.is_empty() {
         return Err(Refusal::Invalid("a deployment needs at least one endpoint".into()));
+    }
+    if deployed.endpoints.len() > ENDPOINTS_MAX {
+        return Err(too_many(&service, candidate, deployed.endpoints.len()));
     }
     for (at, endpoint) in deployed.endpoints.iter().enumerate() {
         if deployed.endpoints[..at].iter().any(|earlier| earlier.url == endpoint.url) {

@@ -645,6 +645,7 @@ mod tests {
         );
         check(0, green, Add(at(&["http://new:1", "http://new:1"])), "named twice");
         check(0, green, Add(vec![]), "no endpoint was named");
+        check(0, green, Remove(vec![endpoint("http://new:1"); 1001]), "1000 is the most");
         let heavy = Add(vec![EndpointSpec { weight: 5, ..endpoint("http://green:1") }]);
         refused(try_it(0, green, &heavy, false), "say --force to change its weight");
         let unknown = "green has no endpoint http://nope:1; there is http://green:1, http://green:2";
@@ -787,6 +788,7 @@ mod tests {
             "green has 5% of the traffic; shift it to 0%",
         );
         check(service("shop", 0), &deploy(&[]), true, "at least one endpoint");
+        check(service("shop", 0), &deploy(&["http://a:1"; 1001]), true, "1000 is the most");
         check(service("shop", 0), &deploy(&["http://a:1", "http://a:1"]), true, "http://a:1 is named twice");
         check(
             service("shop", 0),

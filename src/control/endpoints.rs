@@ -16,7 +16,7 @@ use crate::traffic::{Variant, Weight};
 use crate::upstream::{EndpointSpec, EndpointUrl};
 
 /// How many endpoints a variant has at most once some come at run time.
-const ENDPOINTS_MAX: usize = 1000;
+pub(super) const ENDPOINTS_MAX: usize = 1000;
 
 /// What is done to endpoints: all of it or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -94,6 +94,10 @@ pub(super) fn change(
     if specs.is_empty() {
         return Err(Refusal::Invalid("no endpoint was named".into()));
     }
+    // Before they are compared with each other: a kill waits while they are.
+    if specs.len() > ENDPOINTS_MAX {
+        return Err(too_many(service, variant, specs.len()));
+    }
     if let Some((_, twice)) =
         specs.iter().enumerate().find(|(at, spec)| specs[..*at].iter().any(|earlier| earlier.url == spec.url))
     {
@@ -153,9 +157,7 @@ pub(super) fn change(
     }
     let has = overlay.over(base);
     if has.len() > ENDPOINTS_MAX && has.len() > had.len() {
-        let error =
-            format!("{service}: {variant} would have {} endpoints; {ENDPOINTS_MAX} is the most", has.len());
-        return Err(Refusal::Invalid(error));
+        return Err(too_many(service, variant, has.len()));
     }
     if act.direction() == Direction::TowardStable
         && overlay != *before
@@ -182,6 +184,13 @@ pub(super) fn change(
     };
     let told = EndpointsChanged { variant, act: verb(changed), forced };
     Ok((Turn { after, direction: act.direction(), happened: None }, told))
+}
+
+/// Why a variant cannot have so many.
+pub(super) fn too_many(service: &str, variant: Variant, count: usize) -> Refusal {
+    Refusal::Invalid(format!(
+        "{service}: {variant} would have {count} endpoints; {ENDPOINTS_MAX} is the most"
+    ))
 }
 
 /// Why a variant that users are sent to would have nobody to answer them.

@@ -138,6 +138,22 @@ pub enum Refusal {
         /// Whether there would be others, none of them healthy.
         others: bool,
     },
+    /// By another configuration a variant with traffic would keep only endpoints that were taken out at run time.
+    #[error(
+        "{service}: {variant}, {}, would have no endpoint left, because at run time was {changed}; take that back \
+         first, or reload with --discard-overlay",
+        Trafficked(*.share)
+    )]
+    OverlayLeavesNone {
+        /// The service.
+        service: Arc<str>,
+        /// Whose they are.
+        variant: Variant,
+        /// The candidate's weight; `None`: it is stable.
+        share: Option<Weight>,
+        /// What was changed: `removed http://a:80`.
+        changed: String,
+    },
     /// A second rollout, or a deployment under a running one.
     #[error("{service}: the rollout {name} runs; let it end, or `tidegate rollout rollback {service}` first")]
     RolloutRuns {

@@ -10,9 +10,10 @@ use thiserror::Error;
 
 use super::acts;
 use super::attempt::is_open;
+use super::change::Refusal;
 use super::commit::{CommitError, Control, REBASES_MAX, StartError, Who, by_us, matcher};
 use super::desired::{Changed, Desired, ServiceState};
-use super::live::base;
+use super::live::{Live, base, places};
 use super::overlay::Overlay;
 use super::recovery::first_state;
 use super::settings::ServiceConfig;
@@ -20,7 +21,7 @@ use crate::clock;
 use crate::routing::Matcher;
 use crate::store::AuditEntry;
 use crate::telemetry::names;
-use crate::traffic::{PerVariant, Variant};
+use crate::traffic::{PerVariant, Variant, Weight};
 use crate::upstream::EndpointSpec;
 
 /// What a reload did, or would do.
@@ -64,6 +65,7 @@ impl Control {
         matcher(&configs)?;
         let live = self.live();
         let desired = self.reloaded_state(&live.desired, &configs, overlay, 0);
+        leaves_none(&live, &desired, &configs).map_err(CommitError::from)?;
         let old: Vec<_> = live.configs().cloned().collect();
         let changes = changes(&old, &configs, discarded(&live.desired, &configs, overlay));
         Ok(Reloaded { changes, drift: drift_of(&desired, &configs) })
@@ -99,10 +101,9 @@ impl Control {
                 let live = self.live();
                 is_open(&live)?;
                 let generation = self.allocate();
-                (
-                    self.propose(&live, self.reloaded_state(&live.desired, configs, overlay, generation)),
-                    generation,
-                )
+                let next = self.reloaded_state(&live.desired, configs, overlay, generation);
+                leaves_none(&live, &next, configs)?;
+                (self.propose(&live, next), generation)
             };
             let desired = proposal.desired.clone();
             let Some(mut live) = self.saved_first(proposal).await? else { continue };
@@ -179,6 +180,36 @@ pub(super) fn left_of(state: &ServiceState, config: &ServiceConfig, keep: Keep) 
         }
         Keep::Nothing => Overlay::default(),
     })
+}
+
+/// Refuses what leaves users with nobody to answer them although the file names somebody: whoever was taken out at run
+/// time may be all that the file still has.
+fn leaves_none(live: &Live, next: &Desired, configs: &[Arc<ServiceConfig>]) -> Result<(), Refusal> {
+    for config in configs {
+        let name = &config.settings.name;
+        let (Some(before), Some(had), Some(has)) =
+            (live.config(name), live.desired.service(name), next.service(name))
+        else {
+            continue;
+        };
+        for variant in Variant::ALL {
+            let overlay = &has.overlay[variant];
+            let serves = |config: &ServiceConfig, state: &ServiceState| {
+                places(config, state, variant).0.iter().any(|placed| !placed.drains)
+            };
+            let is_stable = variant == has.stable;
+            let has_traffic = is_stable || has.weight > Weight::ZERO;
+            if has_traffic && !overlay.is_empty() && serves(before, had) && !serves(config, has) {
+                return Err(Refusal::OverlayLeavesNone {
+                    service: name.clone(),
+                    variant,
+                    share: (!is_stable).then_some(has.weight),
+                    changed: overlay.describe(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The changes to endpoints that are let go of, one sentence each.

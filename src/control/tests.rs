@@ -712,6 +712,33 @@ async fn changes_of_endpoints_survive_a_restart_and_end_with_the_configuration_t
 }
 
 #[tokio::test]
+async fn a_configuration_with_nobody_but_who_was_taken_out_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut both = config("shop");
+    both.endpoints.blue.extend(specs(&["http://other:80"]));
+    let control = start_with(folder.path(), vec![both]);
+    all_healthy(&control);
+    for (act, word) in [
+        (EndpointAct::Drain(specs(&["http://blue.shop:80"])), "draining"),
+        (EndpointAct::Remove(specs(&["http://blue.shop:80"])), "removed"),
+    ] {
+        commit(&control, &endpoints(Variant::Blue, act)).await.unwrap();
+        let why = format!(
+            "shop: blue, the stable variant, would have no endpoint left, because at run time was {word} \
+             http://blue.shop:80; take that back first, or reload with --discard-overlay"
+        );
+        let dry = control.reload_dry_run(vec![config("shop")], Keep::All).unwrap_err();
+        let refused = control.reload(vec![config("shop")], Keep::All, &ops()).await.unwrap_err();
+        assert_eq!((dry.to_string(), refused.to_string()), (why.clone(), why));
+    }
+    assert_eq!(control.table().services()[0].groups.blue.members().len(), 1);
+    control.reload(vec![config("shop")], Keep::Nothing, &ops()).await.unwrap();
+    let table = control.table();
+    let blue = table.services()[0].groups.blue.members();
+    assert_eq!((blue.len(), &**blue[0].endpoint.label()), (1, "http://blue.shop:80"));
+}
+
+#[tokio::test]
 async fn what_is_removed_is_known_until_nothing_is_under_way_there() {
     let folder = tempfile::tempdir().unwrap();
     let control = start(folder.path(), &["shop"]);

@@ -8,13 +8,16 @@
 //! beat looks at all open exchanges now and then and tells those that wait too long.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
 use super::crowd::Place;
+use super::error::Refusal;
 use super::grpc::GrpcStatus;
 use super::judged::{Judged, Word};
 use super::note::{Ending, Note};
@@ -97,6 +100,27 @@ pub(super) enum Lapse {
     Stream,
     /// Its variant was killed, and the grace period is over.
     Cut,
+}
+
+impl Lapse {
+    /// What the client is told, if it has no response head yet.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Place => Refusal::NoPlace,
+            Self::Client => Refusal::SlowBody,
+            Self::FirstByte | Self::Endpoint | Self::Total | Self::Stream => Refusal::Late,
+            Self::Idle | Self::Cut => Refusal::BadGateway,
+        }
+    }
+
+    /// The part in it of the endpoint that is asked at that moment, if it has one.
+    pub(super) fn error(self) -> Option<UpstreamError> {
+        match self {
+            Self::Total => Some(UpstreamError::TotalTimeout),
+            Self::FirstByte | Self::Endpoint => Some(UpstreamError::FirstByteTimeout),
+            Self::Place | Self::Client | Self::Idle | Self::Stream | Self::Cut => None,
+        }
+    }
 }
 
 /// What the beat compares with.
@@ -386,6 +410,23 @@ impl Exchange {
         self.lapse.get()
     }
 
+    /// What `future` comes to, unless the exchange has to end before.
+    pub(super) async fn unless_lapsed<T>(&self, future: impl Future<Output = T>) -> Result<T, Lapse> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match self.lapse() {
+            Some(lapse) => Poll::Ready(Err(lapse)),
+            None => future.as_mut().poll(cx).map(Ok),
+        })
+        .await
+    }
+
+    /// There is a place at an endpoint: that it was waited for too long at the same moment does not count.
+    pub(super) fn has_place(&self) {
+        if self.lapse.get() == Some(Lapse::Place) {
+            self.lapse.set(None);
+        }
+    }
+
     /// After a kill: what is open on the losing variant ends at `at`.
     pub(super) fn cut_at(&self, at: Instant) {
         if self.cut_at.get().is_none() {
@@ -658,6 +699,21 @@ mod tests {
         assert_eq!((exchange.is_late.get(), exchange.lapse()), (true, None));
         exchange.waited.set(3 * SECOND);
         exchange.look_at_deadlines(start + SECOND);
+        assert_eq!(exchange.lapse(), Some(Lapse::FirstByte));
+    }
+
+    #[test]
+    fn a_place_that_comes_at_the_last_moment_is_in_time_and_other_deadlines_go_on() {
+        let start = clock::now();
+        let exchange = exchange(start);
+        exchange.waiting.set(Waiting::Place(start));
+        exchange.look_at_deadlines(start);
+        exchange.has_place();
+        exchange.waiting.set(Waiting::FirstByte(start));
+        exchange.look_at_deadlines(start + SECOND);
+        assert_eq!(exchange.lapse(), None);
+        exchange.look_at_deadlines(start + 4 * SECOND);
+        exchange.has_place();
         assert_eq!(exchange.lapse(), Some(Lapse::FirstByte));
     }
 

@@ -49,6 +49,7 @@ pub(super) async fn forward(
     let retries = begun.service.settings.retries.as_ref();
     view.budgets[exchange.serving.get()].pay_in();
     let (mut head, body) = request.into_parts();
+    let is_nameless = !head.headers.contains_key(HOST);
     let is_repeatable = retries.is_some_and(|retries| is_repeatable(&head.method, retries.methods));
     let mut supply = Supply::new(body, kept_for(retries, is_repeatable, exchange.is_grpc), &worker.kept);
     let mut attempts = Attempts::default();
@@ -62,7 +63,9 @@ pub(super) async fn forward(
         };
         let endpoint = lease.endpoint().clone();
         passage.at(&endpoint);
-        name_host(&mut head.headers, endpoint.url());
+        if is_nameless {
+            name_host(&mut head.headers, endpoint.url());
+        }
         // Where a connection broke, others that were kept may have broken, too.
         let may_be_kept = !(is_wary && attempts.has_tried(endpoint.id()));
         let is_first = attempts.is_first();
@@ -75,8 +78,22 @@ pub(super) async fn forward(
                 worker.tally.limit_hit(Limit::EndpointConnections);
                 return Err(Refusal::Full);
             }
+            Err(Unconnected::Lapsed(lapse)) => {
+                if let Some(error) = lapse.error() {
+                    lease.attempted(true);
+                    exchange.failed(error, is_first);
+                }
+                return Err(lapse.refusal());
+            }
             Err(Unconnected::Theirs(error)) => (Trouble::Unconnected, Some(error), None),
             Ok((connection, was_kept)) => {
+                if !was_kept {
+                    let variant = exchange.serving.get();
+                    view = look_again(worker, exchange, &view, &mut attempts);
+                    if exchange.serving.get() != variant {
+                        continue;
+                    }
+                }
                 let Some(body) = supply.next() else { return Err(Refusal::BadGateway) };
                 let may_give_up = || {
                     let may = attempts.may_follow(Trouble::Late, request(&supply), retries);
@@ -225,22 +242,15 @@ async fn pause(
     if pause.is_zero() {
         return Ok(());
     }
-    let mut sleep = pin!(tokio::time::sleep(pause));
-    poll_fn(|cx| match exchange.lapse() {
-        None => sleep.as_mut().poll(cx).map(Ok),
-        Some(Lapse::Client) => Poll::Ready(Err(Refusal::SlowBody)),
-        Some(Lapse::Total | Lapse::Stream) => Poll::Ready(Err(Refusal::Late)),
-        Some(Lapse::Place | Lapse::FirstByte | Lapse::Endpoint | Lapse::Idle | Lapse::Cut) => {
-            Poll::Ready(Err(Refusal::BadGateway))
-        }
-    })
-    .await
+    exchange.unless_lapsed(tokio::time::sleep(pause)).await.map_err(Lapse::refusal)
 }
 
-/// Whose fault it is that there is no connection.
+/// Why there is no connection.
 enum Unconnected {
     /// This process, or its machine, has no room for one more.
     Ours,
+    /// The request has to end before.
+    Lapsed(Lapse),
     Theirs(UpstreamError),
 }
 
@@ -252,13 +262,17 @@ async fn connect(
     lease: &Lease<RequestBody>,
     may_be_kept: bool,
 ) -> Result<(Connection<RequestBody>, bool), Unconnected> {
+    // Nothing is sent any more for who has to end.
+    if let Some(lapse) = exchange.lapse() {
+        return Err(Unconnected::Lapsed(lapse));
+    }
     if may_be_kept && let Some(connection) = lease.idle_connection(clock::now()) {
         return Ok((connection, true));
     }
     let slot = worker.slot().ok_or(Unconnected::Ours)?;
     let began = clock::now();
     let limit = view.service.settings.timeouts.connect;
-    match lease.pool().connect(limit, slot).await {
+    match exchange.unless_lapsed(lease.pool().connect(limit, slot)).await.map_err(Unconnected::Lapsed)? {
         Ok(connection) => {
             let took = clock::now().saturating_duration_since(began);
             exchange.tally.connect(exchange.serving.get(), took);
@@ -320,18 +334,7 @@ async fn send(
                 Poll::Ready(Outcome::Failed(Trouble::Late, UpstreamError::FirstByteTimeout, None))
             }
             None => Poll::Pending,
-            Some(Lapse::Client) => Poll::Ready(Outcome::Refused(Refusal::SlowBody, None)),
-            // Only a tunnel can be idle, and this is none yet; and the place is there.
-            Some(Lapse::Cut | Lapse::Idle | Lapse::Place) => {
-                Poll::Ready(Outcome::Refused(Refusal::BadGateway, None))
-            }
-            Some(Lapse::Stream) => Poll::Ready(Outcome::Refused(Refusal::Late, None)),
-            Some(Lapse::Total) => {
-                Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::TotalTimeout)))
-            }
-            Some(Lapse::FirstByte | Lapse::Endpoint) => {
-                Poll::Ready(Outcome::Refused(Refusal::Late, Some(UpstreamError::FirstByteTimeout)))
-            }
+            Some(lapse) => Poll::Ready(Outcome::Refused(lapse.refusal(), lapse.error())),
         }
     })
     .await;
@@ -379,11 +382,9 @@ fn refusal_for(error: UpstreamError) -> Refusal {
     }
 }
 
-/// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one.
+/// HTTP/1.0 clients may leave the host out; HTTP/1.1 needs one, and each attempt its own.
 pub(super) fn name_host(headers: &mut HeaderMap, url: &EndpointUrl) {
-    if !headers.contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(&url.authority())
-    {
+    if let Ok(host) = HeaderValue::from_str(&url.authority()) {
         headers.insert(HOST, host);
     }
 }

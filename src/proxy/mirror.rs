@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Request};
 use http_body_util::BodyExt;
@@ -26,6 +26,7 @@ use super::forwarded::Origin;
 use super::headers::{X_TIDEGATE_MIRROR, X_TIDEGATE_VARIANT};
 use super::pair::{Copy, Original, Terms, pair};
 use super::registry::Registry;
+use super::replay::PIECES_MAX;
 use super::retry::is_repeatable;
 use super::visitor::{Decision, Means, recognised_bucket};
 use super::worker::{ServiceView, Worker};
@@ -37,6 +38,9 @@ use crate::upstream::{Lease, ResponseBody, SendError, SendErrorKind, Sent};
 
 /// So much of an answer is read; the connection of a longer one is closed.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What is read at once of a large body is hardly ever less.
+const PIECE_BYTES_USUAL: usize = 1024;
 
 /// The copies under way on one thread.
 #[derive(Debug)]
@@ -157,7 +161,7 @@ pub(super) fn begin(
     });
     let (upload, pieces) = if has_body {
         let (done, pieces) = oneshot::channel();
-        let upload = BodyCopy { pieces: Vec::new(), left: settings.body_bytes_max, done: Some(done) };
+        let upload = BodyCopy::new(settings.body_bytes_max, done);
         (Some(upload), Some(pieces))
     } else {
         (None, None)
@@ -214,21 +218,28 @@ impl Drop for Place {
 pub(super) struct BodyCopy {
     pieces: Vec<Bytes>,
     left: usize,
+    /// However small they are: each costs something beside its bytes.
+    pieces_max: usize,
     done: Option<oneshot::Sender<Vec<Bytes>>>,
 }
 
 impl BodyCopy {
+    fn new(bytes_max: usize, done: oneshot::Sender<Vec<Bytes>>) -> Self {
+        let pieces_max = PIECES_MAX.max(bytes_max / PIECE_BYTES_USUAL);
+        Self { pieces: Vec::new(), left: bytes_max, pieces_max, done: Some(done) }
+    }
+
     /// A piece passes; shared, not copied.
     pub(super) fn piece(&mut self, piece: &Bytes) {
         match self.left.checked_sub(piece.len()) {
-            Some(left) if self.done.is_some() => {
+            Some(left) if self.done.is_some() && self.pieces.len() < self.pieces_max => {
                 self.left = left;
                 self.pieces.push(piece.clone());
             }
             // Whoever waits for it learns that it does not come.
             _ => {
                 self.done = None;
-                self.pieces.clear();
+                self.pieces = Vec::new();
             }
         }
     }
@@ -263,7 +274,15 @@ impl Errand {
         pieces: Option<oneshot::Receiver<Vec<Bytes>>>,
         timeout: Duration,
     ) {
-        let fetched = tokio::time::timeout(timeout, self.fetch(&mut copy, head, pieces)).await;
+        let body = match pieces {
+            None => RequestBody::Empty,
+            // How long a visitor takes to send it says nothing about who answers it.
+            Some(pieces) => match tokio::time::timeout(timeout, pieces).await {
+                Ok(Ok(pieces)) => RequestBody::copied(pieces),
+                Ok(Err(_)) | Err(_) => return copy.dropped(MirrorDrop::Body),
+            },
+        };
+        let fetched = tokio::time::timeout(timeout, self.fetch(&mut copy, head, body)).await;
         match fetched {
             Ok(Ok(())) => copy.ended(),
             Ok(Err(Missing::Dropped(why))) => copy.dropped(why),
@@ -272,19 +291,7 @@ impl Errand {
         }
     }
 
-    async fn fetch(
-        &self,
-        copy: &mut Copy,
-        head: Request<()>,
-        pieces: Option<oneshot::Receiver<Vec<Bytes>>>,
-    ) -> Result<(), Missing> {
-        let body = match pieces {
-            None => RequestBody::Empty,
-            Some(pieces) => match pieces.await {
-                Ok(pieces) => RequestBody::copied(pieces),
-                Err(_) => return Err(Missing::Dropped(MirrorDrop::Body)),
-            },
-        };
+    async fn fetch(&self, copy: &mut Copy, head: Request<()>, body: RequestBody) -> Result<(), Missing> {
         let (sent, lease) = self.send(head.into_parts().0, body).await?;
         let latency = clock::now().saturating_duration_since(sent.written);
         copy.answered(sent.response.status().as_u16(), latency);
@@ -300,6 +307,7 @@ impl Errand {
     ) -> Result<(Sent<RequestBody>, Lease<RequestBody>), Missing> {
         let may_repeat =
             matches!(body, RequestBody::Empty) && is_repeatable(&head.method, RetryMethods::Idempotent);
+        let is_nameless = !head.headers.contains_key(HOST);
         let mut on_fresh = false;
         loop {
             let view = self.look_again()?;
@@ -309,7 +317,9 @@ impl Errand {
                 let why = if is_full { MirrorDrop::NoConnection } else { MirrorDrop::NoEndpoint };
                 return Err(Missing::Dropped(why));
             };
-            name_host(&mut head.headers, pool.endpoint().url());
+            if is_nameless {
+                name_host(&mut head.headers, pool.endpoint().url());
+            }
             let lease = pool.lease();
             let idle = if on_fresh { None } else { lease.idle_connection(clock::now()) };
             let is_reused = idle.is_some();
@@ -381,7 +391,7 @@ mod tests {
         #[track_caller]
         fn check(pieces: &[&'static str], ends: bool, expected: Option<&[&str]>) {
             let (done, mut gathered) = oneshot::channel();
-            let mut copy = BodyCopy { pieces: Vec::new(), left: 4, done: Some(done) };
+            let mut copy = BodyCopy::new(4, done);
             pieces.iter().for_each(|piece| copy.piece(&Bytes::from_static(piece.as_bytes())));
             if ends {
                 copy.ended();
@@ -400,5 +410,7 @@ mod tests {
         check(&["ab"], false, None);
         check(&["ab", "cde"], true, None);
         check(&["abcde", "f"], true, None);
+        check(&vec![""; PIECES_MAX], true, Some(&vec![""; PIECES_MAX]));
+        check(&vec![""; PIECES_MAX + 1], true, None);
     }
 }

@@ -1,8 +1,8 @@
 //! A place at an endpoint: chosen among those of the variant, and waited for where all of them are full.
 //!
 //! What is full is left out before anybody waits, and who waits is given the first place that becomes free at any of them.
-//! The table is looked at again before a place is used: who waited while the candidate was killed goes to stable, and who
-//! waited only for endpoints that take no part any more chooses again.
+//! The table is looked at again before a place is used: who waited while the candidate was killed goes to stable, who
+//! waited only for endpoints that take no part any more chooses again, and an endpoint that comes is waited for, too.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -31,10 +31,14 @@ pub(super) async fn take(
 ) -> Result<Lease<RequestBody>, Refusal> {
     loop {
         match choose(worker, view, exchange, attempts) {
-            Choice::Free(pool) => return Ok(pool.lease()),
+            Choice::Free(pool) => {
+                exchange.has_place();
+                return Ok(pool.lease());
+            }
             Choice::Crowded(pools, places) => {
                 let lease = wait(worker, exchange, view, attempts, pools, places).await?;
                 if let Some(lease) = lease {
+                    exchange.has_place();
                     return Ok(lease);
                 }
             }
@@ -50,7 +54,7 @@ pub(super) async fn take(
     }
 }
 
-/// Before another attempt: a candidate that was killed meanwhile gets nothing more.
+/// Before another attempt, and after a wait: a candidate that was killed meanwhile gets nothing more.
 pub(super) fn look_again(
     worker: &Worker,
     exchange: &Exchange,
@@ -147,9 +151,8 @@ async fn wait(
     poll_fn(|cx| {
         // Whatever woke it, the table may be another one.
         if !std::mem::take(&mut is_anew) {
-            *view = look_again(worker, exchange, view, attempts);
-            let places = view.places.map_or(u32::MAX, |places| places.in_flight_max);
-            if !queued.turn.keep(|pool| is_usable(view, exchange, pool), places) {
+            let before = std::mem::replace(view, look_again(worker, exchange, view, attempts));
+            if !Rc::ptr_eq(&before, view) && !queued.look_around(view, attempts) {
                 return Poll::Ready(Ok(None));
             }
         }
@@ -158,14 +161,11 @@ async fn wait(
         }
         match exchange.lapse() {
             None => Poll::Pending,
-            Some(Lapse::Place) => {
-                crowded_out(worker, exchange, Crowding::Timeout);
-                Poll::Ready(Err(Refusal::NoPlace))
-            }
-            Some(Lapse::Client) => Poll::Ready(Err(Refusal::SlowBody)),
-            Some(Lapse::Total | Lapse::Stream) => Poll::Ready(Err(Refusal::Late)),
-            Some(Lapse::FirstByte | Lapse::Endpoint | Lapse::Idle | Lapse::Cut) => {
-                Poll::Ready(Err(Refusal::BadGateway))
+            Some(lapse) => {
+                if lapse == Lapse::Place {
+                    crowded_out(worker, exchange, Crowding::Timeout);
+                }
+                Poll::Ready(Err(lapse.refusal()))
             }
         }
     })
@@ -186,6 +186,17 @@ impl<'a> Queued<'a> {
         exchange.tally.queued(variant);
         exchange.waiting.set(Waiting::Place(since + places.queue_timeout));
         Self { exchange, turn: Turn::new(pools, places.in_flight_max), variant, since }
+    }
+
+    /// Waits for what takes part by this view. Whether there is anything to wait for where the request goes.
+    fn look_around(&mut self, view: &ServiceView, attempts: &Attempts) -> bool {
+        let places = view.places.map_or(u32::MAX, |places| places.in_flight_max);
+        let waits = self.turn.keep(|pool| is_usable(view, self.exchange, pool), places);
+        if waits && self.exchange.serving.get() == self.variant {
+            let untried = |pool: &&Pool| !attempts.has_tried(pool.endpoint().id());
+            view.pools[self.variant].iter().filter(untried).for_each(|pool| self.turn.join(pool));
+        }
+        waits
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) const KEPT_BYTES_MAX: usize = 16 << 20;
 /// What a piece, or a field of the trailers, costs beside its bytes.
 const PIECE_BYTES: usize = 64;
 /// So many pieces of a body are kept, however small they are.
-const PIECES_MAX: usize = 1024;
+pub(super) const PIECES_MAX: usize = 1024;
 
 /// What attempts are given as the body.
 #[derive(Debug)]

@@ -79,7 +79,8 @@ pub(super) struct Worker {
     pub(super) kept: Rc<Cell<usize>>,
     pools: Pools<RequestBody>,
     wall: Cell<Timestamp>,
-    beaten: Cell<u64>,
+    /// Which table the last beat saw; not every one has a generation of its own.
+    beaten: Cell<(u64, usize)>,
     patience: Cell<Duration>,
 }
 
@@ -212,7 +213,7 @@ impl Worker {
             kept: Rc::default(),
             pools: Pools::new(room.endpoints, shared.tallies.endpoints_alarm().clone()),
             wall: Cell::new(now),
-            beaten: Cell::new(0),
+            beaten: Cell::default(),
             patience: Cell::new(BEAT_MAX),
         }
     }
@@ -358,8 +359,8 @@ impl Worker {
     pub(super) fn beat(&self, now: Instant, wall: Timestamp) {
         self.wall.set(wall);
         self.keys.replace(self.newest_keys.load_full());
-        let generation = self.table(Table::generation);
-        if self.beaten.replace(generation) != generation {
+        let newest = self.table(|table| (table.generation(), std::ptr::from_ref(table).addr()));
+        if self.beaten.replace(newest) != newest {
             self.turn_to_new_table(now);
         }
         self.exchanges.each(|exchange| exchange.look_at_deadlines(now));

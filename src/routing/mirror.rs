@@ -11,7 +11,8 @@ pub struct MirrorSettings {
     pub methods: MirrorMethods,
     /// A larger request body is not mirrored, in bytes; default 64 KiB.
     pub body_bytes_max: usize,
-    /// How long a copy may take, from the request's routing to the end of its answer; default 10 s.
+    /// How long a copy may take, from the whole request to the end of its answer; default 10 s. A request body that takes
+    /// longer to come is not mirrored.
     pub timeout: Duration,
     /// Copies under way at once, on all threads together; default 128, at least 1. There are no more: the rest is dropped.
     pub in_flight_max: u32,

@@ -235,6 +235,7 @@ fn write_lines(waiting: &Receiver<Message>, mut out: impl Write, shared: &Shared
     let mut pending = 0;
     while let Ok(first) = waiting.recv() {
         let mut next = Some(first);
+        let mut is_last = false;
         while let Some(message) = next {
             match message {
                 Message::Line(line) => {
@@ -246,13 +247,15 @@ fn write_lines(waiting: &Receiver<Message>, mut out: impl Write, shared: &Shared
                 }
                 Message::Close => {}
             }
+            // Asked before it is looked for more: what came before the end is found then.
+            is_last = shared.closing.load(Ordering::SeqCst);
             next = waiting.try_recv().ok();
         }
         if out.flush().is_err() {
             shared.dropped.fetch_add(pending, Ordering::Relaxed);
         }
         pending = 0;
-        if shared.closing.load(Ordering::SeqCst) {
+        if is_last {
             return;
         }
     }

@@ -104,6 +104,16 @@ impl<B: Upload> Turn<B> {
         !self.pools.is_empty()
     }
 
+    /// Waits for a place there, too.
+    pub fn join(&mut self, pool: &Rc<EndpointPool<B>>) {
+        let is_new = !self.pools.iter().any(|other| Rc::ptr_eq(other, pool));
+        if is_new && self.waiter.stage.get() == Stage::Waiting {
+            pool.queue.join(&self.waiter);
+            self.pools.push(pool.clone());
+            pool.admit();
+        }
+    }
+
     /// Ready, once, when there is a place.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lease<B>> {
         if let Stage::Given(endpoint) = self.waiter.stage.get()
@@ -194,6 +204,22 @@ mod tests {
         drop((held, gone, only));
         assert!(one.queued() == 0 && two.queued() == 0);
         assert_eq!((one.load(Ramp::FULL).in_flight, two.load(Ramp::FULL).in_flight), (0, 0));
+    }
+
+    #[test]
+    fn a_place_elsewhere_is_taken_as_soon_as_it_may_be_and_only_one() {
+        let (one, two) = (numbered(1), numbered(2));
+        let (busy, also_busy) = (one.lease(), two.lease());
+        let mut turn = wait(&one, 1);
+        turn.join(&two);
+        turn.join(&two);
+        assert!(poll(&mut turn).is_none() && two.queued() == 1);
+        drop((also_busy, busy));
+        turn.join(&one);
+        assert_eq!(poll(&mut turn).unwrap().endpoint().id(), 2);
+        drop(turn);
+        assert_eq!((one.queued(), one.load(Ramp::FULL).in_flight), (0, 0));
+        assert_eq!((two.queued(), two.load(Ramp::FULL).in_flight), (0, 0));
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn refusal_kind(refusal: &Refusal) -> ProblemKind {
         | Refusal::OthersEndpoint { .. }
         | Refusal::KnownEndpoint { .. }
         | Refusal::LastEndpoint { .. }
+        | Refusal::OverlayLeavesNone { .. }
         | Refusal::RolloutRuns { .. }
         | Refusal::RolloutDrives { .. }
         | Refusal::Frozen { .. }

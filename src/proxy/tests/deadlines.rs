@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::{Session, answer, gate, origin, request};
+use super::{Full, Session, answer, gate, origin, request};
 use crate::telemetry::{CodeLabel, Limit, ServiceLimit, ServiceSlot, UpstreamError};
 use crate::traffic::Variant::Blue;
 
@@ -169,6 +169,25 @@ fn a_request_is_over_after_its_total_time_and_whoever_is_waited_for_is_to_blame(
     for (gate, hits) in [(&slow, 1), (&silent, 2)] {
         assert_eq!(gate.tallies.limit_hits(ServiceSlot(0))[ServiceLimit::Total as usize], hits);
     }
+}
+
+#[test]
+fn the_total_time_ends_the_wait_for_a_connection_too() {
+    let full = Full::new();
+    let blue = origin(|_, _| false);
+    let gate = gate(&blue, &blue)
+        .endpoints(Blue, &[(full.address, crate::upstream::Health::Healthy)])
+        .with(|gate| {
+            gate.settings.timeouts.total = Some(SHORT);
+            gate.settings.timeouts.connect = Duration::from_secs(600);
+        })
+        .start();
+    assert_eq!(gate.get("/", "").status, 504);
+    gate.until_quiet();
+    let counts = gate.counts(Blue);
+    assert_eq!(counts.upstream_errors.get(&UpstreamError::TotalTimeout), Some(&1));
+    assert_eq!(counts.totals.failures, 1);
+    drop(full);
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use super::{Session, answer, endpoint, gate, origin, request};
+use super::{Full, Session, answer, endpoint, gate, origin, request};
 use crate::routing::{Group, Member, WhenUnhealthy};
 use crate::telemetry::{CodeLabel, UpstreamError, VariantCounts};
 use crate::traffic::Variant::{Blue, Green};
@@ -249,6 +249,25 @@ fn a_retry_after_a_kill_goes_to_stable() {
     gate.until_quiet();
     assert_eq!((gate.counts(Green).totals.requests, gate.counts(Green).totals.failures), (2, 1));
     assert_eq!(gate.counts(Blue).totals.requests, 0);
+}
+
+#[test]
+fn who_waits_for_a_connection_while_the_candidate_is_killed_goes_to_stable() {
+    let (blue, green) = (answer("blue"), Full::new());
+    let gate = gate(&blue, &blue)
+        .endpoints(Green, &[(green.address, Healthy)])
+        .weight("100%")
+        .with(|gate| gate.settings.timeouts.connect = std::time::Duration::from_secs(60))
+        .start();
+    let mut session = Session::open(gate.address());
+    session.send(request("GET", "/", ""));
+    gate.until("it is on its way to green", |gate| gate.counts(Green).totals.started == 1);
+    gate.kill();
+    let green =
+        green.opens(|_, stream| write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\ngreen").is_ok());
+    assert_eq!(session.read(false).unwrap().text(), "blue");
+    gate.until_quiet();
+    assert_eq!((green.seen().len(), gate.counts(Green).totals.failures), (0, 0));
 }
 
 #[test]

@@ -273,8 +273,13 @@ impl Gate {
 
     /// Publishes the service after a change to how it started.
     pub(super) fn publish(&self, change: impl FnOnce(&mut Service)) {
-        let generation = self.generation.get() + 1;
-        self.generation.set(generation);
+        self.generation.set(self.generation.get() + 1);
+        self.publish_unnumbered(change);
+    }
+
+    /// Another table of the same generation.
+    pub(super) fn publish_unnumbered(&self, change: impl FnOnce(&mut Service)) {
+        let generation = self.generation.get();
         let mut service = copy(&self.service);
         service.changed_at = generation;
         change(&mut service);

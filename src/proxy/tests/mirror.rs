@@ -134,6 +134,26 @@ fn a_copy_ends_at_its_deadline() {
 }
 
 #[test]
+fn nothing_is_said_against_a_candidate_because_a_visitor_is_slow() {
+    let (blue, green) = (answer("blue"), answer("blue"));
+    let gate = gate(&blue, &green)
+        .mirror("100%")
+        .with(|gate| {
+            gate.settings.mirror.methods = MirrorMethods::All;
+            gate.settings.mirror.timeout = Duration::from_millis(50);
+        })
+        .start();
+    let mut session = Session::open(gate.address());
+    session.send("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 4\r\n\r\nsl");
+    gate.until("the copy is given up", |gate| !mirrored(gate).is_empty());
+    assert_eq!(session.ask("ow").text(), "blue");
+    gate.until_quiet();
+    let counts = mirrored(&gate);
+    assert_eq!((counts.dropped(MirrorDrop::Body), counts.came_to(MirrorResult::Failed)), (1, 0));
+    assert!(green.seen().is_empty());
+}
+
+#[test]
 fn connections_are_left_to_users() {
     let (blue, green) = (answer("blue"), answer("green"));
     let room = crate::proxy::room::Room { clients: 10, endpoints: 1, requests: 10 };

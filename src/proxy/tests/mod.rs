@@ -32,4 +32,4 @@ mod wire;
 use authority::Authority;
 use client::{Answer, Session, dial, get, request};
 use gate::{Gate, endpoint, gate};
-use origin::{Origin, answer, origin};
+use origin::{Full, Origin, answer, origin};

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// A request as it arrived.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Received {
@@ -69,7 +71,13 @@ pub(super) fn origin_at(
     address: SocketAddr,
     behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> Origin {
-    let listener = TcpListener::bind(address).unwrap();
+    origin_by(TcpListener::bind(address).unwrap(), behave)
+}
+
+fn origin_by(
+    listener: TcpListener,
+    behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static,
+) -> Origin {
     let origin =
         Origin { address: listener.local_addr().unwrap(), seen: Arc::default(), connections: Arc::default() };
     let (behave, shared) = (Arc::new(behave), origin.clone());
@@ -82,6 +90,40 @@ pub(super) fn origin_at(
         }
     });
     origin
+}
+
+/// An origin-to-be whose queue of connections is full: the system lets nobody in.
+pub(super) struct Full {
+    pub(super) address: SocketAddr,
+    listener: TcpListener,
+    guests: Vec<Socket>,
+}
+
+impl Full {
+    pub(super) fn new() -> Self {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let busy = socket();
+        busy.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        busy.listen(0).unwrap();
+        let listener = TcpListener::from(busy);
+        let address = listener.local_addr().unwrap();
+        let guests = (0..4).map(|_| {
+            let guest = socket();
+            guest.set_nonblocking(true).unwrap();
+            let _ = guest.connect(&address.into());
+            guest
+        });
+        Self { address, guests: guests.collect(), listener }
+    }
+
+    /// Lets everybody in.
+    pub(super) fn opens(
+        self,
+        behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Origin {
+        drop(self.guests);
+        origin_by(self.listener, behave)
+    }
 }
 
 /// An origin that always says the same.

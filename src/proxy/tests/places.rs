@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::endpoints::lead_to;
-use super::gate::{Builder, Gate};
+use super::gate::{Builder, Gate, endpoint};
 use super::{Origin, Session, answer, gate, origin, request};
-use crate::routing::EndpointLimits;
+use crate::routing::{EndpointLimits, Group, Member};
 use crate::telemetry::Crowding;
 use crate::traffic::Variant::{Blue, Green};
 use crate::upstream::Health::Healthy;
@@ -152,6 +152,26 @@ fn who_waits_for_an_endpoint_that_goes_chooses_again() {
     let mut second = begin(&gate, "/2");
     until_waiting(&gate, Blue, 1);
     lead_to(&gate, &format!("http://{}", other.address), &Reach::default());
+    assert_eq!(second.read(false).unwrap().text(), "other");
+    blue.answers("/1");
+    assert_eq!(first.read(false).unwrap().text(), "held");
+}
+
+#[test]
+fn who_waits_takes_a_place_at_an_endpoint_that_comes() {
+    let (blue, other) = (Holding::new(), answer("other"));
+    let gate = limited(gate(&blue.origin, &blue.origin), 1, 9, LONG).start();
+    let mut first = begin(&gate, "/1");
+    gate.until("the first is there", |_| blue.has("/1"));
+    let mut second = begin(&gate, "/2");
+    until_waiting(&gate, Blue, 1);
+    let url = format!("http://{}", other.address).parse().unwrap();
+    // Where the disk takes no more numbers, health and addresses go on without.
+    gate.publish_unnumbered(|service| {
+        let mut members = service.groups[Blue].members().to_vec();
+        members.push(Member::new(Arc::new(endpoint(900, url, &Reach::default())), Healthy));
+        service.groups[Blue] = Group::new(None, members);
+    });
     assert_eq!(second.read(false).unwrap().text(), "other");
     blue.answers("/1");
     assert_eq!(first.read(false).unwrap().text(), "held");

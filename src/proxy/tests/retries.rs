@@ -61,6 +61,20 @@ fn a_get_that_broke_goes_elsewhere_and_a_post_is_never_executed_twice() {
 }
 
 #[test]
+fn who_names_no_host_asks_each_endpoint_by_its_own_name() {
+    let (breaks, works) = (origin(|_, _| false), origin(|_, stream| stream.write_all(OK.as_bytes()).is_ok()));
+    let gate = gate(&breaks, &breaks)
+        .endpoints(Blue, &at(&[&breaks, &works]))
+        .with(|gate| gate.settings.retries = eager(|_| {}))
+        .start();
+    while breaks.seen().is_empty() {
+        assert_eq!(Session::open(gate.address()).ask("GET / HTTP/1.0\r\n\r\n").status, 200);
+    }
+    assert_eq!(breaks.last().one("host"), breaks.address.to_string());
+    assert_eq!(works.last().one("host"), works.address.to_string());
+}
+
+#[test]
 fn a_status_is_tried_again_where_it_is_named_and_its_connection_serves_on() {
     let busy = origin(|_, stream| stream.write_all(BUSY.as_bytes()).is_ok());
     let works = answer("ok");

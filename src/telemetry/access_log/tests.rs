@@ -154,6 +154,36 @@ fn a_stuck_target_costs_lines_but_no_waiting() {
 }
 
 #[test]
+fn what_came_while_the_target_was_slow_is_written_before_the_log_is_closed() {
+    /// Says when it is written to.
+    struct Door(mpsc::Sender<()>, Gate);
+    impl Write for Door {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(());
+            self.1.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let ((open, gate), (knocks, knocked)) = (mpsc::channel(), mpsc::channel());
+    let paper = Paper::default();
+    let sink = Box::new(Door(knocks, Gate(gate, paper.clone())));
+    let log = AccessLog::start(&settings(AccessLogWrite::All), sink).unwrap();
+    let handle = log.handle();
+    handle.record(&entry(), never);
+    knocked.recv().unwrap();
+    (0..5).for_each(|_| handle.record(&entry(), never));
+    let closing = std::thread::spawn(move || log.close(PATIENCE));
+    while !handle.shared.closing.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    drop(open);
+    assert!(closing.join().unwrap());
+    assert_eq!((paper.lines().len(), handle.dropped()), (6, 0));
+}
+
+#[test]
 fn lines_that_a_full_disk_refuses_are_counted() {
     let log = AccessLog::start(&settings(AccessLogWrite::All), Box::new(Broken)).unwrap();
     let handle = log.handle();
