@@ -456,7 +456,10 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
         "ejection: {pause_max: 30d}",
         "ejection.pause_max = 30d line 4: far longer than is of use; write at most 24h",
     );
-    check_with_blue("ejection: never", "ejection = never line 4: write off, or a mapping");
+    check_with_blue(
+        "ejection: never",
+        "ejection = never line 4: write off, or {key: value, …} for what differs",
+    );
     check_with_blue("ejection: {failures: 0}", "ejection.failures = 0 line 4: must be at least 1");
     check_with_blue(
         "ejection: {max_ejected: 100%}",
@@ -581,7 +584,19 @@ fn retries_and_places_that_make_no_sense_are_refused() {
         "retries: {per_try: 0s}",
         "retries.per_try = 0s line 4: no time at all; write at least 1ms, or none",
     );
-    check("retries: twice", "retries = twice line 4: write off, or a mapping");
+    check("retries: 3", "retries = 3 line 4: did you mean {attempts: 3}? They count after the first one");
+    check(
+        "retries: {methods: all}",
+        "retries.methods = all line 4: what is neither safe nor idempotent, such as POST, might be done twice; \
+         write idempotent",
+    );
+    check("mirror: 10", "mirror = 10 line 4: a share needs its unit; did you mean 10%?");
+    check(
+        "mirror: 10%",
+        "mirror = 10% line 4: green has no endpoint that copies could go to; add one or start at 0%",
+    );
+    check("balance: leastconn", "balance = leastconn line 4: did you mean least_requests?");
+    check("retries: twice", "retries = twice line 4: write off, or {key: value, …} for what differs");
     check(
         "limits: {queue: 5}",
         "limits.queue = 5 line 4: no endpoint is ever full without max_in_flight; add it, or leave queue out",

@@ -21,8 +21,9 @@ pub(super) struct CommandLine {
 
 const AFTER_HELP: &str = "\
 The service may be left out when there is only one.
-Exit codes: 0 done · 1 failed · 2 usage or invalid config · 3 conflict or locked · 4 not in time, or a rollout
-that was waited for did not go through · 5 no daemon reachable. For probes, `healthcheck` knows 0 and 1 only.";
+Exit codes: 0 done · 1 failed · 2 usage or invalid config · 3 conflict or locked · 4 not in time, or \
+a rollout that was waited for did not go through · 5 no daemon reachable. For probes, `healthcheck` \
+knows 0 and 1 only.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {

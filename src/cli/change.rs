@@ -217,12 +217,17 @@ pub(super) fn reply(changed: &Changed, what: fn(&ServiceChange) -> String) -> St
 
 /// `green 0 % → 5 %`.
 pub(super) fn moved(change: &ServiceChange) -> String {
-    let ServiceChange { candidate, from, to, .. } = change;
-    if from == to {
+    let ServiceChange { candidate, from, to, mirror_from, mirror, .. } = change;
+    let mut told = if from == to {
         format!("{candidate} stays at {}", figures::share(*to))
     } else {
         format!("{candidate} {} → {}", figures::share(*from), figures::share(*to))
+    };
+    if mirror_from != mirror {
+        let (from, to) = (figures::share(*mirror_from), figures::share(*mirror));
+        told.push_str(&format!(", mirroring {from} → {to}"));
     }
+    told
 }
 
 fn shifted(change: &ServiceChange) -> String {

@@ -27,7 +27,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Scalar for Policy {
     fn read(text: &str) -> Result<Self, String> {
-        choose(text, &[("least_requests", Self::LeastRequests), ("round_robin", Self::RoundRobin)])
+        // As other proxies call it.
+        match text.to_ascii_lowercase().as_str() {
+            "leastconn" | "least_conn" | "least_request" => Err("did you mean least_requests?".to_owned()),
+            "rr" => Err("did you mean round_robin?".to_owned()),
+            _ => choose(text, &[("least_requests", Self::LeastRequests), ("round_robin", Self::RoundRobin)]),
+        }
     }
 
     fn schema() -> Schema {

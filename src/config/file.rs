@@ -249,7 +249,7 @@ pub(super) struct ServiceFile {
     /// websocket. Requests for others go on as if they had not asked.
     pub(super) upgrades: Option<List<UpgradeToken>>,
     /// How requests are copied to the candidate, which nobody gets an answer of. Default: they are not.
-    pub(super) mirror: Option<MirrorFile>,
+    pub(super) mirror: Option<Short<Weight, Never, MirrorFile>>,
     /// What happens when a gate fails after a shift by hand: rollback (what the gate says), notify (people are told, nothing
     /// else) or off. Default rollback.
     pub(super) guard: Option<Written<GuardMode>>,

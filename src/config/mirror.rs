@@ -4,7 +4,7 @@ use super::file::MirrorFile;
 use super::problem::{Findings, below};
 use super::process::some_time;
 use super::scalar::{Bytes, Compared, Count, MirrorMethod};
-use super::written::{List, Short};
+use super::written::{List, Never, Short};
 use crate::routing::{MirrorMethods, MirrorSettings};
 use crate::traffic::Weight;
 
@@ -16,15 +16,37 @@ const IN_FLIGHT_MAX: u32 = 10_000;
 pub(super) fn mirror(
     findings: &mut Findings,
     at: &str,
+    file: Option<Short<Weight, Never, MirrorFile>>,
+    objection: impl FnOnce(Weight) -> Option<String>,
+) -> (MirrorSettings, Weight) {
+    let file = match file {
+        None => MirrorFile::default(),
+        Some(Short::One(share)) => {
+            let share_alone = MirrorFile { share: Some(share), ..MirrorFile::default() };
+            return mirror_long(findings, at, at, share_alone, objection);
+        }
+        Some(Short::List(_, line)) => {
+            findings.wrong_at(at, Some("[]"), line, "a share or all about mirroring is expected here");
+            MirrorFile::default()
+        }
+        Some(Short::Mapping(file, _)) => file,
+    };
+    mirror_long(findings, at, &below(at, "share"), file, objection)
+}
+
+fn mirror_long(
+    findings: &mut Findings,
+    at: &str,
+    share_at: &str,
     file: MirrorFile,
     objection: impl FnOnce(Weight) -> Option<String>,
 ) -> (MirrorSettings, Weight) {
     let default = MirrorSettings::default();
-    let share = findings.read_or(at, "share", file.share.as_ref(), Weight::ZERO);
+    let share = file.share.as_ref().and_then(|share| findings.read(share_at, share)).unwrap_or(Weight::ZERO);
     if let Some(written) = &file.share
         && let Some(why) = objection(share)
     {
-        findings.wrong(&below(at, "share"), written, why);
+        findings.wrong(share_at, written, why);
     }
     let mut body_bytes_max = default.body_bytes_max;
     if let Some(written) = &file.body {

@@ -74,6 +74,11 @@ impl Scalar for RetryEvent {
 
 impl Scalar for RetryMethods {
     fn read(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            let why =
+                "what is neither safe nor idempotent, such as POST, might be done twice; write idempotent";
+            return Err(why.to_owned());
+        }
         choose(text, &[("idempotent", Self::Idempotent), ("safe", Self::Safe)])
     }
 
@@ -126,6 +131,11 @@ pub(super) fn retries(
     let file = match file {
         None => return Some(Retries::default()),
         Some(Short::One(word)) => {
+            if word.text.parse::<u32>().is_ok_and(|count| count > 0) {
+                let why = format!("did you mean {{attempts: {}}}? They count after the first one", word.text);
+                findings.wrong(at, &word, why);
+                return None;
+            }
             let Switch(is_on) = findings.read(at, &word).unwrap_or(Switch(true));
             return is_on.then(Retries::default);
         }

@@ -331,7 +331,7 @@ impl Scalar for Switch {
         match text {
             "true" | "on" => Ok(Self(true)),
             "false" | "off" => Ok(Self(false)),
-            _ => Err("write off, or a mapping".to_owned()),
+            _ => Err("write off, or {key: value, …} for what differs".to_owned()),
         }
     }
 

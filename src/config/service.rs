@@ -84,13 +84,11 @@ pub(super) fn build(
         Checked { protocol: settings.reach.protocol, health: settings.health.take() }
     });
     let health = health(findings, &at, file.health, checked);
-    let (mirror, initial_mirror) =
-        mirror(findings, &below(&at, "mirror"), file.mirror.unwrap_or_default(), |share| {
-            let wanting = variants[candidate].endpoints.is_empty() && !variants[candidate].has_problem;
-            (share > Weight::ZERO && wanting).then(|| {
-                format!("{candidate} has no endpoint that copies could go to; add one or start at 0%")
-            })
-        });
+    let (mirror, initial_mirror) = mirror(findings, &below(&at, "mirror"), file.mirror, |share| {
+        let wanting = variants[candidate].endpoints.is_empty() && !variants[candidate].has_problem;
+        (share > Weight::ZERO && wanting)
+            .then(|| format!("{candidate} has no endpoint that copies could go to; add one or start at 0%"))
+    });
     let timeouts = timeouts(findings, &below(&at, "timeouts"), &file.timeouts.unwrap_or_default());
     let settings = ServiceSettings {
         name: name.text.as_str().into(),

@@ -775,7 +775,12 @@ mod tests {
             "shop is locked (kill, by uid 2 at 1970-01-01T00:00:00.005Z)",
         );
         check(locked("shop"), &mirror("shop", 1), true, "shop is locked");
-        check(service("shop", 0), &mirror("shop", 1), false, "green has no endpoint; deploy one first");
+        check(
+            service("shop", 0),
+            &mirror("shop", 1),
+            false,
+            "deploy one first: `tidegate deploy shop http://…`",
+        );
         check(service("shop", 0), &shift(&[("shop", 1)]), false, "green has no endpoint; deploy one first");
         check(service("shop", 5), &stale(0), true, "shop changed in generation 1, after 0: by tidegate at");
         check(service("gone", 5), &shift(&[("gone", 1)]), true, "no service is configured");

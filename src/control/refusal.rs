@@ -53,7 +53,7 @@ pub enum Refusal {
         lock: Lock,
     },
     /// The candidate could not answer.
-    #[error("{service}: {candidate} has {}; {}", EndpointCount(*.endpoints), HealthHint(*.endpoints))]
+    #[error("{service}: {candidate} has {}; {}", EndpointCount(*.endpoints), HealthHint(.service, *.endpoints))]
     NoHealthyCandidate {
         /// The service.
         service: Arc<str>,
@@ -275,13 +275,14 @@ impl fmt::Display for EndpointCount {
     }
 }
 
-struct HealthHint(usize);
+struct HealthHint<'s>(&'s str, usize);
 
-impl fmt::Display for HealthHint {
+impl fmt::Display for HealthHint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            0 => "deploy one first: `tidegate deploy SERVICE http://…`",
-            _ => "see `tidegate status` for why its checks fail",
-        })
+        let Self(service, endpoints) = self;
+        match endpoints {
+            0 => write!(f, "deploy one first: `tidegate deploy {service} http://…`"),
+            _ => write!(f, "see `tidegate status {service}` for why its checks fail"),
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::overlay::Overlay;
 use super::recovery::first_state;
 use super::settings::ServiceConfig;
 use crate::clock;
-use crate::routing::Matcher;
+use crate::routing::{Matcher, ServiceSettings};
 use crate::store::AuditEntry;
 use crate::telemetry::names;
 use crate::traffic::{PerVariant, Variant, Weight};
@@ -253,8 +253,9 @@ fn changes(old: &[Arc<ServiceConfig>], new: &[Arc<ServiceConfig>], discarded: Ve
                 sentences.push(format!("{name}: {variant} version from {} to {}", label(from), label(to)));
             }
         }
-        if before.settings != config.settings {
-            sentences.push(format!("{name}: settings"));
+        let settings = changed_settings(&before.settings, &config.settings);
+        if !settings.is_empty() {
+            sentences.push(format!("{name}: settings of {}", settings.join(", ")));
         }
         if before.recognition != config.recognition {
             sentences.push(format!("{name}: split settings"));
@@ -262,6 +263,41 @@ fn changes(old: &[Arc<ServiceConfig>], new: &[Arc<ServiceConfig>], discarded: Ve
     }
     sentences.extend(discarded);
     sentences
+}
+
+/// The keys whose meaning is another one now, as they are called in the file.
+fn changed_settings(old: &ServiceSettings, new: &ServiceSettings) -> Vec<&'static str> {
+    // Taken apart, so that nothing is added without being told.
+    let ServiceSettings {
+        name: _,
+        routes,
+        health,
+        balance,
+        ejection,
+        when_unhealthy,
+        tester,
+        tell,
+        timeouts,
+        retries,
+        limits,
+        upgrades,
+        mirror,
+    } = old;
+    let compared = [
+        ("host and path", *routes != new.routes),
+        ("health", *health != new.health),
+        ("balance", *balance != new.balance),
+        ("ejection", *ejection != new.ejection),
+        ("when_unhealthy", *when_unhealthy != new.when_unhealthy),
+        ("override", *tester != new.tester),
+        ("tell", *tell != new.tell),
+        ("timeouts", *timeouts != new.timeouts),
+        ("retries", *retries != new.retries),
+        ("limits", *limits != new.limits),
+        ("upgrades", *upgrades != new.upgrades),
+        ("mirror", *mirror != new.mirror),
+    ];
+    compared.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
 fn drift_of(desired: &Desired, configs: &[Arc<ServiceConfig>]) -> Vec<String> {

@@ -549,6 +549,9 @@ async fn a_reload_never_moves_traffic() {
     shop.initial_weight = percent(90);
     shop.recognition.salt = "other".into();
     shop.endpoints.green[0].url = "http://elsewhere:80".parse().unwrap();
+    let settings = Arc::make_mut(&mut shop.settings);
+    settings.balance.slow_start = std::time::Duration::from_secs(5);
+    settings.limits.requests_max = Some(5);
     let new = vec![shop, config("wishes")];
     let before = control.table();
     let dry = control.reload_dry_run(new.clone(), Keep::All).unwrap();
@@ -560,6 +563,7 @@ async fn a_reload_never_moves_traffic() {
         [
             "cart: removed; its state is kept",
             "shop: green from http://green.shop:80 to http://elsewhere:80",
+            "shop: settings of balance, limits",
             "shop: split settings",
             "wishes: added",
         ]

@@ -118,6 +118,16 @@ impl Refusal {
         }
     }
 
+    /// What the access log calls it when the request itself was in order.
+    pub(super) const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Crowded => Some("too_many_requests"),
+            Self::ServiceCrowded => Some("too_many_requests_of_service"),
+            Self::Loop => Some("loop"),
+            _ => None,
+        }
+    }
+
     /// Whether what is left of the request cannot be trusted, or is not worth reading.
     const fn closes(self) -> bool {
         matches!(

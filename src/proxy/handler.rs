@@ -257,7 +257,8 @@ fn unrouted(client: &Client, head: &Parts, request_id: &HeaderValue, refusal: Re
     }
     if let Some(note) = Note::take(&client.worker, head, request_id, client.peer, None) {
         let duration = clock::now().saturating_duration_since(arrived);
-        note.record(&client.worker, &Ending { status: Some(status), duration, ..Ending::default() });
+        let ending = Ending { status: Some(status), duration, error: refusal.word(), ..Ending::default() };
+        note.record(&client.worker, &ending);
     }
 }
 

@@ -195,12 +195,14 @@ fn a_request_is_logged_once_at_its_end() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     gate.get("/a?secret", &format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n"));
     gate.get("/%zz", "");
+    let passed = blue.last().one("cdn-loop").to_owned();
+    gate.get("/again", &format!("cdn-loop: {passed}\r\n"));
     gate.until_quiet();
     gate.finish();
     let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(lines.len(), 3, "{text}");
     let line = lines.iter().find(|line| line["status"] == 200).unwrap();
     assert_eq!((&line["method"], &line["path"]), (&"GET".into(), &"/a".into()));
     assert_eq!(
@@ -212,4 +214,6 @@ fn a_request_is_logged_once_at_its_end() {
     assert_eq!(line["request_id"], blue.last().one("x-request-id"));
     let line = lines.iter().find(|line| line["status"] == 400).unwrap();
     assert!(line["service"].is_null());
+    let line = lines.iter().find(|line| line["status"] == 508).unwrap();
+    assert_eq!(line["error"], "loop", "what Tidegate answers with a 5xx has a reason: {line}");
 }
