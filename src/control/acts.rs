@@ -79,6 +79,11 @@ pub(super) fn shift(
 pub(super) fn mirror(state: &ServiceState, share: Weight, facts: &Facts) -> Result<Turn, Refusal> {
     if share > state.mirror {
         may_rise(state, facts)?;
+        let drives = |rollout: &Rollout| !matches!(rollout.phase, Phase::Paused { .. });
+        if let Some(rollout) = state.planned().filter(|rollout| drives(rollout)) {
+            let (service, name) = (state.name.clone(), rollout.plan.name.clone());
+            return Err(Refusal::RolloutMirrors { service, name });
+        }
     }
     Ok(Turn::of(state, ServiceState { mirror: share, ..state.clone() }, None))
 }

@@ -735,6 +735,10 @@ mod tests {
         let shop = started.desired.service("shop").unwrap();
         assert_eq!((shop.mirror, shop.weight, &*shop.recognition.salt), (tenth, Weight::ZERO, "dark"));
 
+        let refusal = apply(&started.desired, &mirror("shop", 20), &facts(true), &stamp()).unwrap_err();
+        assert!(refusal.to_string().contains("the rollout dark says how much is mirrored"), "{refusal}");
+        assert!(apply(&started.desired, &mirror("shop", 5), &facts(true), &stamp()).is_ok());
+
         let later = Stamp { generation: 12, ..stamp() };
         let after = |act: Act| {
             let act = Change::Rollout { service: "shop".into(), act };

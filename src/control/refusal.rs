@@ -162,6 +162,16 @@ pub enum Refusal {
         /// The rollout's name.
         name: Arc<str>,
     },
+    /// Somebody asks for more copies to a candidate that a rollout drives.
+    #[error(
+        "{service}: the rollout {name} says how much is mirrored; `tidegate rollout pause {service}` first"
+    )]
+    RolloutMirrors {
+        /// The service.
+        service: Arc<str>,
+        /// The rollout's name.
+        name: Arc<str>,
+    },
     /// Somebody asks for more of a candidate that a rollout drives.
     #[error(
         "{service}: the rollout {name} drives it; `tidegate rollout pause {service}` first, or shift with --take-over"

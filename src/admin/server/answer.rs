@@ -84,6 +84,7 @@ fn refusal_kind(refusal: &Refusal) -> ProblemKind {
         | Refusal::OverlayLeavesNone { .. }
         | Refusal::RolloutRuns { .. }
         | Refusal::RolloutDrives { .. }
+        | Refusal::RolloutMirrors { .. }
         | Refusal::Frozen { .. }
         | Refusal::NoWayBack { .. }
         | Refusal::Rollout { .. } => ProblemKind::Conflict,
