@@ -8,12 +8,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 
 use super::body::{RequestBody, RequestBodyError};
 use super::error::Refusal;
 use super::exchange::{Exchange, Lapse, Waiting};
+use super::grpc::GrpcStatus;
 use super::handler::Passage;
 use super::place::{self, look_again};
 use super::replay::Supply;
@@ -110,7 +111,7 @@ pub(super) async fn forward(
                     Outcome::Answered(sent) => {
                         let (status, fields) = (sent.response.status(), sent.response.headers());
                         let trouble = Trouble::with_answer(retries, exchange.is_grpc, status, fields);
-                        lease.attempted(status.is_server_error() || trouble.is_some());
+                        lease.attempted(is_unwell(exchange.is_grpc, status, fields) || trouble.is_some());
                         match trouble {
                             Some(trouble) => (trouble, None, Some(sent)),
                             None => return Ok(answered(exchange, &supply, sent, lease)),
@@ -361,6 +362,13 @@ fn failed(error: SendError<RequestBody>, was_kept: bool, fault: Option<RequestBo
     Outcome::Failed(trouble, UpstreamError::Reset, body)
 }
 
+/// Whether an answer speaks against the endpoint that gave it. A gRPC call that fails later, in its trailers, is charged to
+/// the variant and not to the endpoint, whose connection may carry hundreds of others that are well.
+fn is_unwell(is_grpc: bool, status: StatusCode, fields: &HeaderMap) -> bool {
+    status.is_server_error()
+        || is_grpc && GrpcStatus::told(fields).is_some_and(GrpcStatus::is_endpoints_fault)
+}
+
 fn body_refusal(fault: Option<RequestBodyError>) -> Refusal {
     match fault {
         Some(RequestBodyError::TooLarge) => Refusal::BodyTooLarge,
@@ -386,5 +394,28 @@ fn refusal_for(error: UpstreamError) -> Refusal {
 pub(super) fn name_host(headers: &mut HeaderMap, url: &EndpointUrl) {
     if let Ok(host) = HeaderValue::from_str(&url.authority()) {
         headers.insert(HOST, host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::grpc::GRPC_STATUS;
+
+    #[test]
+    fn what_is_said_about_the_call_does_not_speak_against_the_endpoint() {
+        #[track_caller]
+        fn check(status: u16, grpc: Option<&'static str>, expected: bool) {
+            let fields = grpc.map(|code| (GRPC_STATUS, HeaderValue::from_static(code)));
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_unwell(grpc.is_some(), status, &fields.into_iter().collect()), expected);
+        }
+        check(200, None, false);
+        check(404, None, false);
+        check(503, None, true);
+        check(200, Some("0"), false);
+        check(200, Some("5"), false);
+        check(200, Some("14"), true);
+        check(200, Some("nonsense"), true);
     }
 }

@@ -59,6 +59,12 @@ impl GrpcStatus {
         self.0 == 0
     }
 
+    /// Whether it says that the endpoint is unwell, and not something about the call: UNKNOWN, INTERNAL, UNAVAILABLE and
+    /// DATA_LOSS.
+    pub(super) const fn is_endpoints_fault(self) -> bool {
+        matches!(self.0, 2 | 13..=15)
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         WORDS.get(usize::from(self.0)).copied().unwrap_or("grpc_unknown")
     }

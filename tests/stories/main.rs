@@ -21,6 +21,7 @@ mod restart;
 mod retries;
 mod rollouts;
 mod shares;
+mod streaming;
 mod telemetry;
 mod tls;
 mod upgrade;
