@@ -612,6 +612,8 @@ impl Drop for Ongoing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::telemetry::{ServiceSlot, Tallies};
     use crate::traffic::Reason;
@@ -619,8 +621,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn exchange(arrived: Instant) -> Exchange {
+        exchange_among(&Tallies::new(1), arrived)
+    }
+
+    fn exchange_among(tallies: &Arc<Tallies>, arrived: Instant) -> Exchange {
         Exchange::start(Begun {
-            tally: Tallies::new(1).worker(0).service(ServiceSlot(0)),
+            tally: tallies.worker(0).service(ServiceSlot(0)),
             slot: 0,
             assigned: Assignment { variant: Variant::Green, reason: Reason::Draw },
             generation: 1,
@@ -663,6 +669,29 @@ mod tests {
         check(Waiting::Client, false, 6, Some(Lapse::Client));
         check(Waiting::Tunnel, false, 7, None);
         check(Waiting::Tunnel, false, 8, Some(Lapse::Idle));
+    }
+
+    #[test]
+    fn a_deadline_that_is_over_is_counted_once_under_its_name() {
+        #[track_caller]
+        fn check(waiting: fn(Instant) -> Waiting, is_endless: bool, expected: &[ServiceLimit]) {
+            let (tallies, start) = (Tallies::new(1), clock::now());
+            let exchange = exchange_among(&tallies, start);
+            exchange.is_endless.set(is_endless);
+            exchange.waiting.set(waiting(start));
+            for _ in 0..2 {
+                exchange.look_at_deadlines(start + 10 * SECOND);
+            }
+            let counted = ServiceLimit::ALL.into_iter().zip(tallies.limit_hits(ServiceSlot(0)));
+            let counted: Vec<_> = counted.filter(|(_, count)| *count > 0).collect();
+            let expected: Vec<_> = expected.iter().map(|limit| (*limit, 1)).collect();
+            assert_eq!(counted, expected);
+        }
+        check(|_| Waiting::No, false, &[]);
+        check(Waiting::FirstByte, false, &[ServiceLimit::FirstByte]);
+        check(Waiting::Endpoint, false, &[ServiceLimit::BodyIdle]);
+        check(Waiting::Client, false, &[ServiceLimit::BodyIdle]);
+        check(Waiting::Tunnel, true, &[ServiceLimit::TunnelIdle]);
     }
 
     #[test]
