@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use schemars::{Schema, json_schema};
 
-use super::file::{BalanceFile, EjectionFile, HealthFile, SuccessRateFile};
+use super::file::{BalanceFile, EjectionFile, HealthFile, SuccessRateFile, Switched};
 use super::plan::{Ratio, Statuses};
 use super::problem::{Findings, below};
 use super::process::some_time;
@@ -229,25 +229,30 @@ impl Scalar for GrpcService {
     }
 }
 
+/// What is said about something that can be switched off; `Err` if nothing is but whether it is on.
+pub(super) fn switched<T>(findings: &mut Findings, at: &str, file: Option<Switched<T>>) -> Result<T, Switch> {
+    match file {
+        None => Err(Switch(true)),
+        Some(Short::One(switch)) => Err(findings.read(at, &switch).unwrap_or(Switch(true))),
+        Some(Short::List(_, line)) => {
+            findings.wrong_at(at, None, line, "off or all about it is expected here");
+            Err(Switch(true))
+        }
+        Some(Short::Mapping(file, _)) => Ok(file),
+    }
+}
+
 /// `listed`: how many endpoints each variant has.
 pub(super) fn ejection(
     findings: &mut Findings,
     at: &str,
-    file: Option<Short<Switch, super::written::Never, EjectionFile>>,
+    file: Option<Switched<EjectionFile>>,
     listed: PerVariant<usize>,
 ) -> Option<EjectionSettings> {
     let default = EjectionSettings::default();
-    let file = match file {
-        None => return Some(default),
-        Some(Short::One(switch)) => {
-            let Switch(is_on) = findings.read(at, &switch).unwrap_or(Switch(true));
-            return is_on.then_some(default);
-        }
-        Some(Short::List(_, line)) => {
-            findings.wrong_at(at, None, line, "off or all about it is expected here");
-            return Some(default);
-        }
-        Some(Short::Mapping(file, _)) => file,
+    let file = match switched(findings, at, file) {
+        Ok(file) => file,
+        Err(Switch(is_on)) => return is_on.then_some(default),
     };
     let pause = some_time(findings, at, "pause", file.pause.as_ref(), default.pause);
     let pause = at_most(findings, &below(at, "pause"), file.pause.as_ref(), pause, PAUSE_MAX);
@@ -287,20 +292,12 @@ pub(super) fn ejection(
 fn success_rate(
     findings: &mut Findings,
     at: &str,
-    file: Option<Short<Switch, super::written::Never, SuccessRateFile>>,
+    file: Option<Switched<SuccessRateFile>>,
 ) -> Option<SuccessRate> {
     let default = SuccessRate::default();
-    let file = match file {
-        None => return Some(default),
-        Some(Short::One(switch)) => {
-            let Switch(is_on) = findings.read(at, &switch).unwrap_or(Switch(true));
-            return is_on.then_some(default);
-        }
-        Some(Short::List(_, line)) => {
-            findings.wrong_at(at, None, line, "off or all about it is expected here");
-            return Some(default);
-        }
-        Some(Short::Mapping(file, _)) => file,
+    let file = match switched(findings, at, file) {
+        Ok(file) => file,
+        Err(Switch(is_on)) => return is_on.then_some(default),
     };
     let usual = |count: u64| Count(u32::try_from(count).unwrap_or(u32::MAX));
     let endpoints =

@@ -230,7 +230,7 @@ pub(super) struct ServiceFile {
     /// least_requests.
     pub(super) balance: Option<BalanceFile>,
     /// When endpoints get a pause for requests that fail there, or off. Gates see those failures all the same. Default on.
-    pub(super) ejection: Option<Short<Switch, Never, EjectionFile>>,
+    pub(super) ejection: Option<Switched<EjectionFile>>,
     /// How visitors are split between the variants.
     pub(super) split: Option<SplitFile>,
     /// How testers choose their variant. Default: they cannot.
@@ -356,7 +356,7 @@ pub(super) struct EjectionFile {
     /// Failures in a row on one thread: 5xx, no connection, a broken one, a missed deadline. Default 5.
     pub(super) failures: Option<Written<Count>>,
     /// Endpoints that fail far more often than their peers, or off. Default on.
-    pub(super) success_rate: Option<Short<Switch, Never, SuccessRateFile>>,
+    pub(super) success_rate: Option<Switched<SuccessRateFile>>,
     /// The first pause, and how much longer each further one is. So long without an ejection takes one off the count.
     /// Default 30s.
     pub(super) pause: Option<Written<Duration>>,
@@ -476,7 +476,10 @@ pub(super) struct LimitsFile {
     pub(super) queue_timeout: Option<Written<Duration>>,
 }
 
-pub(super) type RetriesFile = Short<Switch, Never, RetriesLong>;
+/// `off`, or all about it.
+pub(super) type Switched<T> = Short<Switch, Never, T>;
+
+pub(super) type RetriesFile = Switched<RetriesLong>;
 
 /// How requests are tried again, always inside their variant. What fails first is what counts for gates.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemars::{Schema, json_schema};
 
+use super::endpoints::switched;
 use super::file::{LimitsFile, RetriesFile, RetriesLong};
 use super::problem::{Findings, below};
 use super::process::some_time;
@@ -128,22 +129,16 @@ pub(super) fn retries(
     file: Option<RetriesFile>,
     first_byte: Duration,
 ) -> Option<Retries> {
-    let file = match file {
-        None => return Some(Retries::default()),
-        Some(Short::One(word)) => {
-            if word.text.parse::<u32>().is_ok_and(|count| count > 0) {
-                let why = format!("did you mean {{attempts: {}}}? They count after the first one", word.text);
-                findings.wrong(at, &word, why);
-                return None;
-            }
-            let Switch(is_on) = findings.read(at, &word).unwrap_or(Switch(true));
-            return is_on.then(Retries::default);
-        }
-        Some(Short::List(_, line)) => {
-            findings.wrong_at(at, None, line, "off or a mapping is expected here");
-            return None;
-        }
-        Some(Short::Mapping(file, _)) => file,
+    if let Some(Short::One(word)) = &file
+        && word.text.parse::<u32>().is_ok_and(|count| count > 0)
+    {
+        let why = format!("did you mean {{attempts: {}}}? They count after the first one", word.text);
+        findings.wrong(at, word, why);
+        return None;
+    }
+    let file = match switched(findings, at, file) {
+        Ok(file) => file,
+        Err(Switch(is_on)) => return is_on.then(Retries::default),
     };
     let default = Retries::default();
     let read = Retries {
