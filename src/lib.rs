@@ -15,12 +15,14 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod hooks;
+pub mod launch;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod laws;
 pub mod proxy;
 pub mod rollout;
 pub mod routing;
+pub mod runner;
 pub mod shared_list;
 pub mod simulate;
 pub mod store;

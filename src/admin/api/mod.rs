@@ -4,6 +4,7 @@
 //! Every answer that is not 2xx is a [`Problem`].
 
 mod endpoints;
+mod launch;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,11 @@ use crate::clock::Timestamp;
 use crate::traffic::{By, Lock, PerVariant, Role, Variant, Weight};
 
 pub use self::endpoints::{Ejection, EndpointShare, EndpointStatus, EndpointsChange, EndpointsRequest};
+pub use self::launch::{
+    CheckedRequest, HeartbeatAnswer, HeartbeatRequest, LEASE_MS, LaunchRequest, LaunchRollbackRequest,
+    LaunchStartRequest, LaunchSummary, LaunchView, LeaseAnswer, LeaseRequest, Note, NoteRequest, ProbeAnswer,
+    ProbeRequest, Probed, RECORDS_MAX, Records, SignRequest, VoteRequest, WarmupAnswer, WarmupRequest,
+};
 pub use self::rollout::{
     ActRequest, Compiled, Cut, FailureSample, FailureStory, Failures, FreezeRequest, Group, PLAN_BYTES_MAX,
     PlanFile, PlanRequest, ReadingRequest, RolloutChange, RolloutStatus, SignalRequest, StartRequest,
