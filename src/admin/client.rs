@@ -6,6 +6,7 @@
 
 mod error;
 mod follow;
+mod launch;
 mod rollout;
 mod wire;
 
