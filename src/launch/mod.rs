@@ -19,7 +19,7 @@ mod words;
 
 pub use entry::{Entry, Outcome, Record, Step, Stop, Told, Verdict};
 pub use figures::{Figures, Minute, Total, VariantFigures};
-pub use ledger::{Lease, Ledger, Misfit, Signature, Vote};
+pub use ledger::{LEASE_MS, Lease, Ledger, Misfit, Signature, Vote};
 pub use plan::{
     Action, Breaker, Check, CheckKind, Command, Comms, Contact, FlagsOff, GoNoGo, HttpCheck, Item, ItemKind,
     Launch, Limit, Phase, Policy, Rollout, SchemaCheck, Tier, Undo, Variable, Warmup, Window,

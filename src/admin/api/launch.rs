@@ -9,11 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+pub use crate::launch::LEASE_MS;
 use crate::launch::{Entry, Figures, HttpCheck, Launch, Ledger, Outcome, Record, State, Step, Unmet, Warmup};
 use crate::traffic::Variant;
-
-/// How long a lease lasts after it was last heard of: 15 s.
-pub const LEASE_MS: u64 = 15_000;
 
 /// The longest journal page, in records.
 pub const RECORDS_MAX: usize = 1000;
