@@ -12,6 +12,7 @@ mod figures;
 mod ledger;
 mod plan;
 mod readiness;
+mod roles;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -25,5 +26,6 @@ pub use plan::{
     Launch, Limit, Phase, Policy, Rollout, SchemaCheck, Tier, Undo, Variable, Warmup, Window,
 };
 pub use readiness::Unmet;
+pub use roles::Roles;
 pub use run::{Next, PhaseRun, PhaseState, Run, State};
 pub use words::expand;
