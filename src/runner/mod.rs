@@ -11,4 +11,5 @@
 //!          └─▶ command ──▶ keeper ──▶ the command's process group   ends what is under way
 //! ```
 
+pub mod check;
 pub mod keeper;
