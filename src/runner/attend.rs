@@ -236,7 +236,7 @@ pub fn check_items(
     }
     let signs = Signs::new();
     signs.listen()?;
-    let commands = Commands::new(&ledger.launch, &signs, orders, client.socket())?;
+    let commands = Commands::under(&ledger.launch, &signs, orders, client.socket())?;
     let mut journal = Journal::new(client, ledger.clone(), None, signs.clone(), tell)?;
     let checked = checked(&mut journal, &commands, &signs);
     signs.end();
@@ -248,7 +248,7 @@ pub fn check_items(
 }
 
 fn checked(journal: &mut Journal<'_>, commands: &Commands, signs: &Signs) -> Result<(), Leave> {
-    let launch = commands.launch.clone();
+    let launch = commands.launch().clone();
     for item in &launch.checklist {
         let ItemKind::Command { run, timeout } = &item.kind else { continue };
         journal.tell(&News::Checking { item: &item.id, limit: *timeout });
@@ -257,7 +257,7 @@ fn checked(journal: &mut Journal<'_>, commands: &Commands, signs: &Signs) -> Res
         let passed = ran.verdict == Verdict::Passed;
         let said = if passed { last_line(&ran.said).to_owned() } else { ran.said };
         let request = CheckedRequest { item: item.id.clone(), passed, said };
-        away::ask(&launch.name, signs, &commands.runtime, || {
+        away::ask(&launch.name, signs, commands.runtime(), || {
             journal.client().checked(&launch.name, &request)
         })?;
         journal.read(Duration::ZERO)?;

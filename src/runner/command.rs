@@ -36,26 +36,26 @@ const PIPE_BYTES_MAX: usize = 1 << 20;
 /// Longer than this nobody says anything that was in the pipe already.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Runs the commands of a launch, one at a time.
-pub(super) struct Commands {
-    pub(super) launch: Arc<Launch>,
-    pub(super) signs: Signs,
-    pub(super) runtime: Runtime,
+/// Runs the commands of a launch, one at a time, each under a keeper.
+pub struct Commands {
+    launch: Arc<Launch>,
+    signs: Signs,
+    runtime: Runtime,
     /// This program.
-    pub(super) keeper: PathBuf,
+    keeper: PathBuf,
     /// Where they run.
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
     /// The daemon's, which commands are told.
-    pub(super) socket: PathBuf,
+    socket: PathBuf,
 }
 
 /// What a command is run for; it is told so.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    /// The phase's id, or the item's.
-    pub(super) phase: &'a str,
-    /// What of it.
-    pub(super) step: &'a str,
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The phase's id, or the item's: `TIDEGATE_PHASE`.
+    pub phase: &'a str,
+    /// What of it: `TIDEGATE_STEP`.
+    pub step: &'a str,
 }
 
 /// Why a command was ended.
@@ -66,7 +66,15 @@ enum Cut {
 }
 
 impl Commands {
-    pub(super) fn new(
+    /// Those of a launch. `socket`: the daemon's, which commands are told.
+    ///
+    /// # Errors
+    /// [`RunnerError::Start`].
+    pub fn new(launch: &Arc<Launch>, orders: &Orders, socket: &Path) -> Result<Self, RunnerError> {
+        Self::under(launch, &Signs::new(), orders, socket)
+    }
+
+    pub(super) fn under(
         launch: &Arc<Launch>,
         signs: &Signs,
         orders: &Orders,
@@ -77,9 +85,9 @@ impl Commands {
         Ok(Self { launch, signs, runtime: signs::runtime()?, keeper, folder, socket })
     }
 
-    /// Runs it until it ends or the time is over; what it said, also if all is well. Nothing of its process group is left afterwards. `None`: it was
-    /// ended, because the runner has to let go.
-    pub(super) fn run(
+    /// Runs it until it ends or the time is over; what it said, at most 4 KiB, also if all is well. Nothing of its process group is left
+    /// afterwards. `input`: its standard input. `None`: it was ended, because the runner has to let go.
+    pub fn run(
         &self,
         command: &Command,
         place: Place<'_>,
@@ -135,6 +143,18 @@ impl Commands {
             // What a variable holds is never read as shell.
             Command::Shell(line) => Ok(vec!["sh".into(), "-c".into(), (&**line).into()]),
         }
+    }
+
+    pub(super) fn launch(&self) -> &Arc<Launch> {
+        &self.launch
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     async fn kept(

@@ -57,7 +57,7 @@ impl Hands {
         Ok(Self {
             client: client.another()?,
             ledger: ledger.clone(),
-            commands: Commands::new(&ledger.launch, signs, orders, client.socket())?,
+            commands: Commands::under(&ledger.launch, signs, orders, client.socket())?,
             signs: signs.clone(),
             at,
             begun: clock::now(),
@@ -158,7 +158,7 @@ impl Hands {
                 expand: &|text| variables::expand(launch, text),
                 client: Some(&self.client),
                 run: &mut run,
-                folder: &self.commands.folder,
+                folder: self.commands.folder(),
             },
         );
         if was_cut { Err(Leave::Halted) } else { Ok(outcome) }
@@ -253,7 +253,7 @@ impl Hands {
     }
 
     pub(super) fn rest(&self, pause: Duration) -> Rest {
-        self.signs.rest(&self.commands.runtime, pause)
+        self.signs.rest(self.commands.runtime(), pause)
     }
 
     /// Whether so much time has gone by since the step began.
@@ -263,7 +263,7 @@ impl Hands {
 
     /// Asks the daemon, and waits for it while it is away.
     pub(super) fn ask_daemon<T>(&self, call: impl FnMut() -> Result<T, ClientError>) -> Result<T, Leave> {
-        away::ask(&self.launch().name, &self.signs, &self.commands.runtime, call)
+        away::ask(&self.launch().name, &self.signs, self.commands.runtime(), call)
     }
 
     /// The same; a refusal is a sentence.

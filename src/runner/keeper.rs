@@ -38,6 +38,12 @@ const NOT_FOUND: u8 = 127;
 /// What the shell says of a program that cannot be run.
 const NOT_RUN: u8 = 126;
 
+/// Keeps a command, if these are the arguments of a keeper: `launch keep …`. Not a verb for people: what comes after it passes as it is.
+pub fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let is_ours = arguments.next()? == "launch" && arguments.next()? == "keep";
+    is_ours.then(|| keep(&arguments.collect::<Vec<_>>()))
+}
+
 /// Runs a command until it ends, or until standard input does. `arguments`: how many bytes of standard input are the command's (the command
 /// gets `/dev/null` if none are), the program, and its arguments.
 ///

@@ -22,6 +22,8 @@ pub mod keeper;
 mod output;
 mod prepare;
 mod signs;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod variables;
 
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use attend::{attend, check_items, roll_back};
+pub use command::{Commands, Place};
 pub use error::RunnerError;
 pub use variables::unset;
 
