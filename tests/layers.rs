@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shared_list", &[]),
     ("traffic", &["clock"]),
     ("rollout", &["traffic", "clock"]),
-    ("launch", &["traffic", "clock"]),
+    ("launch", &["rollout", "traffic", "clock"]),
     ("outbound", &[]),
     ("store", &["clock"]),
     ("telemetry", &["traffic", "clock"]),

@@ -10,6 +10,7 @@
 mod entry;
 mod figures;
 mod ledger;
+mod lint;
 mod plan;
 mod readiness;
 mod roles;
@@ -21,6 +22,7 @@ mod words;
 pub use entry::{Entry, Outcome, Record, Step, Stop, Told, Verdict};
 pub use figures::{Figures, Minute, Total, VariantFigures};
 pub use ledger::{LEASE_MS, Lease, Ledger, Misfit, Signature, Vote};
+pub use lint::lint;
 pub use plan::{
     Action, Breaker, Check, CheckKind, Command, Comms, Contact, FlagsOff, GoNoGo, HttpCheck, Item, ItemKind,
     Launch, Limit, Phase, Policy, Rollout, SchemaCheck, Tier, Undo, Variable, Warmup, Window,
