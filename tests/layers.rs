@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("shared_list", &[]),
+    ("wording", &[]),
     ("traffic", &["clock"]),
-    ("rollout", &["traffic", "clock"]),
-    ("launch", &["traffic", "clock"]),
+    ("rollout", &["traffic", "clock", "wording"]),
+    ("launch", &["traffic", "clock", "wording"]),
     ("store", &["clock"]),
     ("telemetry", &["traffic", "clock"]),
     ("upstream", &["traffic", "clock"]),
@@ -34,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin::socket", &[]),
     ("hooks", &["control", "launch", "rollout", "store", "telemetry", "traffic", "clock"]),
     ("admin::api", &["launch", "rollout", "store", "traffic", "clock"]),
-    ("admin::client", &["admin::api", "admin::socket", "clock"]),
+    ("admin::client", &["admin::api", "admin::socket", "clock", "wording"]),
     (
         "admin::server",
         &[
@@ -99,6 +100,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "simulate",
             "traffic",
             "clock",
+            "wording",
         ],
     ),
     ("laws", &["config", "proxy", "routing", "upstream"]),
