@@ -10,9 +10,11 @@
 mod entry;
 mod figures;
 mod ledger;
+mod phrases;
 mod plan;
 mod readiness;
 mod run;
+mod sentences;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -26,4 +28,5 @@ pub use plan::{
 };
 pub use readiness::Unmet;
 pub use run::{Next, PhaseRun, PhaseState, Run, State};
+pub use sentences::{Form, Mark, Sentence, Story, in_ascii, told_figures};
 pub use words::expand;
