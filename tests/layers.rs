@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wording", &[]),
     ("traffic", &["clock"]),
     ("rollout", &["traffic", "clock", "wording"]),
-    ("launch", &["traffic", "clock", "wording"]),
+    ("launch", &["rollout", "traffic", "clock", "wording"]),
     ("store", &["clock"]),
     ("telemetry", &["traffic", "clock"]),
     ("upstream", &["traffic", "clock"]),

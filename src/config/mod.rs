@@ -15,8 +15,10 @@
 mod endpoint_tls;
 mod endpoints;
 mod file;
+pub mod launch;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
+mod lint;
 mod listen;
 mod meant;
 mod mirror;
@@ -38,6 +40,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use lint::{Linted, lint_file};
 pub use planner::{PlanRequest, Planner};
 pub use problem::{ConfigError, Problem};
 pub use settings::{AdminSettings, Config, CookieSettings, Overrides, TelemetrySettings};

@@ -10,6 +10,7 @@
 mod entry;
 mod figures;
 mod ledger;
+mod lint;
 mod phrases;
 mod plan;
 mod readiness;
@@ -22,6 +23,7 @@ mod words;
 pub use entry::{Entry, Outcome, Record, Step, Stop, Told, Verdict};
 pub use figures::{Figures, Minute, Total, VariantFigures};
 pub use ledger::{Lease, Ledger, Misfit, Signature, Vote};
+pub use lint::lint;
 pub use plan::{
     Action, Breaker, Check, CheckKind, Command, Comms, Contact, FlagsOff, GoNoGo, HttpCheck, Item, ItemKind,
     Launch, Limit, Phase, Policy, Rollout, SchemaCheck, Tier, Undo, Variable, Warmup, Window,

@@ -21,6 +21,7 @@ mod evidence;
 mod guard;
 mod judge;
 mod machine;
+mod mistake;
 mod per_role;
 mod plan;
 mod record;
@@ -39,6 +40,7 @@ pub use guard::{Guard, News, TICK_COUNTED_MAX, Tick, Told, Until, Waiting};
 pub use judge::foresight::{Foresight, foresee};
 pub use judge::{Finding, Judge, Moment};
 pub use machine::{Ending, GuardMode, Moving, Phase, Rollout, Stop};
+pub use mistake::{Mistake, Severity};
 pub use per_role::PerRole;
 pub use plan::{
     BusinessGate, Compare, Confirms, ErrorsGate, Gates, HealthGate, Hold, LatencyGate, MetricGate,
