@@ -19,6 +19,7 @@ pub mod launch;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod laws;
+pub mod outbound;
 pub mod proxy;
 pub mod rollout;
 pub mod routing;

@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("traffic", &["clock"]),
     ("rollout", &["traffic", "clock", "wording"]),
     ("launch", &["rollout", "traffic", "clock", "wording"]),
+    ("outbound", &[]),
     ("store", &["clock"]),
     ("telemetry", &["traffic", "clock"]),
     ("upstream", &["traffic", "clock"]),
@@ -33,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("proxy", &["routing", "upstream", "telemetry", "traffic", "clock"]),
     ("admin::socket", &[]),
-    ("hooks", &["control", "launch", "rollout", "store", "telemetry", "traffic", "clock"]),
+    ("hooks", &["control", "launch", "outbound", "rollout", "store", "telemetry", "traffic", "clock"]),
     ("admin::api", &["launch", "rollout", "store", "traffic", "clock"]),
     ("admin::client", &["admin::api", "admin::socket", "clock", "wording"]),
     (
@@ -85,7 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
         ],
     ),
-    ("runner", &["admin::client", "admin::api", "launch", "traffic", "clock"]),
+    ("runner", &["admin::client", "admin::api", "launch", "outbound", "traffic", "clock"]),
     (
         "cli",
         &[

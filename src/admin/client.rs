@@ -120,6 +120,14 @@ impl Client {
         Self { deadline, ..self }
     }
 
+    /// The same daemon once more, for another thread.
+    ///
+    /// # Errors
+    /// [`ClientError::Start`].
+    pub fn another(&self) -> Result<Self, ClientError> {
+        Ok(Self { runtime: wire::runtime()?, socket: self.socket.clone(), deadline: self.deadline })
+    }
+
     /// Where the daemon listens.
     pub fn socket(&self) -> &Path {
         &self.socket
