@@ -14,6 +14,7 @@ mod lint;
 mod phrases;
 mod plan;
 mod readiness;
+pub mod report;
 mod run;
 mod sentences;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use plan::{
     Launch, Limit, Phase, Policy, Rollout, SchemaCheck, Tier, Undo, Variable, Warmup, Window,
 };
 pub use readiness::Unmet;
+pub use report::Report;
 pub use run::{Next, PhaseRun, PhaseState, Run, State};
 pub use sentences::{Form, Mark, Sentence, Story, in_ascii, told_figures};
 pub use words::expand;
