@@ -86,7 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
         ],
     ),
-    ("runner", &["admin::client", "admin::api", "launch", "outbound", "traffic", "clock"]),
+    ("runner", &["admin::client", "admin::api", "launch", "outbound", "rollout", "traffic", "clock"]),
     (
         "cli",
         &[
