@@ -68,7 +68,7 @@ pub fn load(path: &Path, flags: &Overrides) -> Result<Config, ConfigError> {
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(ConfigError::TooLarge { name });
+        return Err(too_large(name));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -87,7 +87,7 @@ pub fn load(path: &Path, flags: &Overrides) -> Result<Config, ConfigError> {
 /// The first thing that is not YAML or no known key; else all problems at once.
 pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<Config, ConfigError> {
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(ConfigError::TooLarge { name: name.to_owned() });
+        return Err(too_large(name.to_owned()));
     }
     let mut file: ConfigFile = yaml::read(text, name)?;
     let mut findings = Findings::default();
@@ -112,6 +112,10 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
     }
     let control = ControlSettings { state, services: configured };
     Ok(Config { proxy, control, admin, telemetry, cookie, hooks, planner, warnings })
+}
+
+fn too_large(name: String) -> ConfigError {
+    ConfigError::TooLarge { name, most: "16 MiB", kind: "configuration" }
 }
 
 /// The JSON Schema of the file, for editors. What it cannot say (which services overlap, say) only
