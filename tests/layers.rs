@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("shared_list", &[]),
+    ("wording", &[]),
     ("traffic", &["clock"]),
-    ("rollout", &["traffic", "clock"]),
-    ("launch", &["rollout", "traffic", "clock"]),
+    ("rollout", &["traffic", "clock", "wording"]),
+    ("launch", &["rollout", "traffic", "clock", "wording"]),
     ("outbound", &[]),
     ("store", &["clock"]),
     ("telemetry", &["traffic", "clock"]),
@@ -35,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin::socket", &[]),
     ("hooks", &["control", "launch", "outbound", "rollout", "store", "telemetry", "traffic", "clock"]),
     ("admin::api", &["launch", "rollout", "store", "traffic", "clock"]),
-    ("admin::client", &["admin::api", "admin::socket", "clock"]),
+    ("admin::client", &["admin::api", "admin::socket", "clock", "wording"]),
     (
         "admin::server",
         &[
@@ -100,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "simulate",
             "traffic",
             "clock",
+            "wording",
         ],
     ),
     ("laws", &["config", "proxy", "routing", "upstream"]),

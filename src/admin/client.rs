@@ -20,7 +20,8 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-pub use error::{ClientError, printable};
+pub use crate::wording::printable;
+pub use error::ClientError;
 pub use follow::Events;
 
 use self::wire::Call;

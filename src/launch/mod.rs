@@ -11,10 +11,13 @@ mod entry;
 mod figures;
 mod ledger;
 mod lint;
+mod phrases;
 mod plan;
 mod readiness;
 mod roles;
+pub mod report;
 mod run;
+mod sentences;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -29,5 +32,7 @@ pub use plan::{
 };
 pub use readiness::Unmet;
 pub use roles::Roles;
+pub use report::Report;
 pub use run::{Next, PhaseRun, PhaseState, Run, State};
+pub use sentences::{Form, Mark, Sentence, Story, in_ascii, told_figures};
 pub use words::expand;

@@ -33,6 +33,7 @@ mod verdict;
 mod view;
 mod windows;
 
+pub use crate::wording::{grouped, span};
 pub use act::{Act, Circumstances, Effect, Refusal, Shift, Step, Verb};
 pub use evidence::{Count, Evidence, Mirrored, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
 pub use guard::{Guard, News, TICK_COUNTED_MAX, Tick, Told, Until, Waiting};
@@ -47,7 +48,6 @@ pub use plan::{
 };
 pub use record::{Difference, Line, ReplayError, Replayed, replay};
 pub use schedule::{SCHEDULES, schedule};
-pub use sentences::{grouped, span};
 pub use verdict::{Failure, GateReading, Verdict, Wait};
 pub use view::{Freeze, View};
 pub use windows::{Window, Windows, is_zone, next_time_of_day};
