@@ -15,6 +15,7 @@ mod grpc;
 mod kill;
 mod many_services;
 mod mirror;
+mod probes;
 mod reload;
 mod requests_bad_input;
 mod restart;

@@ -10,6 +10,7 @@ mod explain;
 mod listener;
 mod patience;
 mod places;
+mod probes;
 mod rollouts;
 mod routes;
 mod status;
