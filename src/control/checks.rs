@@ -114,7 +114,7 @@ async fn check_on(control: Control, places: Arc<Semaphore>, key: CheckKey, mut c
 
 /// One check; the error says what went wrong, without saying where. `None` when this machine could not even
 /// try: that is no result, neither a pass nor a failure.
-async fn check(key: &CheckKey) -> Option<Result<(), String>> {
+pub(super) async fn check(key: &CheckKey) -> Option<Result<(), String>> {
     let timeout = key.settings.timeout;
     let asked = tokio::time::timeout(timeout, async {
         match open(&key.way, timeout).await {

@@ -20,6 +20,7 @@ mod leaving;
 mod live;
 mod overlay;
 mod predecessors;
+mod probes;
 mod recorder;
 mod recovery;
 mod refusal;
@@ -44,6 +45,7 @@ pub use launches::{LaunchDisk, LaunchRefusal, Wish, problems as launch_problems}
 pub use live::CheckKey;
 pub use overlay::{Overlay, Placed};
 pub use predecessors::{Holds, Predecessor, Predecessors};
+pub use probes::{Answered, WARMUP_SLICE_MAX, Warmed, asked, probe, warm_up};
 pub use recovery::{KillFile, Kills, TIDEGATE};
 pub use reload::{Keep, ReloadError, Reloaded};
 pub use rollouts::{EvidenceDisk, RolloutFigures};

@@ -86,6 +86,11 @@ impl Expected {
         Self(ranges.into())
     }
 
+    /// They, in the order of the configuration.
+    pub fn ranges(&self) -> &[RangeInclusive<u16>] {
+        &self.0
+    }
+
     /// Whether a code passes.
     pub fn has(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))

@@ -18,6 +18,7 @@ pub mod origin;
 pub mod peer;
 pub mod program;
 pub mod registry;
+pub mod site;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub use metrics::Metrics;
 pub use names::{NameServer, name_server};
 pub use origin::{Mood, Origin, origin};
 pub use registry::Registry;
+pub use site::{Book, Site};
 
 /// After this a condition is not going to come true any more.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -19,6 +19,8 @@ pub enum Mood {
     /// Answers them.
     #[default]
     Answers,
+    /// Answers them with 500.
+    Fails,
     /// Reads them, and answers when its mood changes.
     Holds,
     /// Resets the connection.
@@ -226,6 +228,7 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
         let drawn = chance.f64();
         let now = *mood.borrow();
         let status = match fails_every {
+            _ if now == Mood::Fails => "500 Internal Server Error",
             Some(n) if number.is_multiple_of(*n) => "500 Internal Server Error",
             _ if drawn < faults.fails => "500 Internal Server Error",
             _ if drawn < faults.fails + faults.lost => "404 Not Found",
@@ -242,7 +245,7 @@ async fn serve(facts: Arc<Facts>, stream: TcpStream) {
                 drop(wire.write(answer.as_bytes()).await);
                 return;
             }
-            Mood::Answers | Mood::Holds => {
+            Mood::Answers | Mood::Fails | Mood::Holds => {
                 if wire.write(answer.as_bytes()).await.is_err() {
                     return;
                 }

@@ -11,6 +11,7 @@ mod launches;
 mod listener;
 mod patience;
 mod places;
+mod probes;
 mod rollouts;
 mod routes;
 mod status;

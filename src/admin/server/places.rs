@@ -16,6 +16,8 @@ use crate::admin::api::{Problem, ProblemKind};
 const FOLLOWERS_MAX: usize = 256;
 /// Waits for open requests at once.
 const WAITS_MAX: usize = 256;
+/// Probes and warm-ups at once.
+const PROBES_MAX: usize = 16;
 /// Whole statuses in memory at once: each is some 5 MB with 10 000 services.
 const STATUSES_MAX: usize = 8;
 /// Statuses that are put together at once: each takes a core for as long.
@@ -30,6 +32,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub struct Places {
     followers: Arc<Semaphore>,
     waits: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
     statuses: Arc<Semaphore>,
     building: Arc<Semaphore>,
 }
@@ -43,6 +46,7 @@ impl Default for Places {
         Self {
             followers: of(FOLLOWERS_MAX),
             waits: of(WAITS_MAX),
+            probes: of(PROBES_MAX),
             statuses: of(STATUSES_MAX),
             building: of(BUILDING_MAX),
         }
@@ -58,6 +62,11 @@ impl Places {
     /// For a wait.
     pub fn wait(&self) -> Result<Place, Problem> {
         now(&self.waits, "waits")
+    }
+
+    /// For a probe or a warm-up.
+    pub fn probe(&self) -> Result<Place, Problem> {
+        now(&self.probes, "probes and warm-ups")
     }
 
     /// The answer that `build` makes as JSON, off this thread, when it is its turn.

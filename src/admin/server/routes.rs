@@ -21,7 +21,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::answer::{body, json, problem};
 use super::places::Places;
-use super::{endpoints, launches, rollouts, status};
+use super::{endpoints, launches, probes, rollouts, status};
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
     MirrorRequest, OverrideAnswer, OverrideRequest, PlanRequest, Predecessor, Problem, ProblemKind,
@@ -158,6 +158,7 @@ pub fn router(ties: Arc<Ties>) -> Router {
         .merge(endpoints::routes())
         .merge(rollouts::routes())
         .merge(launches::routes())
+        .merge(probes::routes())
         .route("/v1/wait", get(wait))
         .route("/v1/events", get(events))
         .route("/v1/reload", post(reload))
