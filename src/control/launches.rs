@@ -81,6 +81,12 @@ impl Launches {
         self.scribe.is_written()
     }
 
+    /// The number of a launch's last record.
+    #[cfg(test)]
+    pub fn seq(&self, launch: &str) -> Option<u64> {
+        self.scribe.desk.shelf().volume(launch).ok().map(|volume| volume.ledger.seq)
+    }
+
     /// Writes what is queued and ends.
     pub fn stop(&self) {
         self.scribe.stop();
@@ -102,6 +108,12 @@ impl Control {
     /// When there is none of that name, or its journal cannot be read.
     pub fn launch(&self, name: &str) -> Result<Arc<Ledger>, LaunchRefusal> {
         self.inner.launches.scribe.desk.shelf().volume(name).map(|volume| volume.ledger.clone())
+    }
+
+    /// The launch of a service that runs.
+    pub fn running_launch(&self, service: &str) -> Option<Arc<Ledger>> {
+        let shelf = self.inner.launches.scribe.desk.shelf();
+        shelf.running().find(|ledger| *ledger.launch.service == *service).cloned()
     }
 
     /// The launch of a service that runs, or else the one whose window is open.

@@ -1,6 +1,7 @@
 //! Stories of the control plane: real state folders, and disks that are slow or broken on command.
 
 mod ejections;
+mod launches;
 mod rollouts;
 
 use std::collections::BTreeMap;
