@@ -150,12 +150,30 @@ fn statements(grammar: &dyn Grammar, tokens: &[TokenWithSpan]) -> (Vec<(u64, Sta
 
 /// One statement that is all of the tokens, and how many they are.
 fn parsed(grammar: &dyn Grammar, tokens: &[TokenWithSpan]) -> Result<(Statement, usize), String> {
-    let mut parser = Parser::new(grammar).with_tokens_with_locations(tokens.to_vec());
+    let mut parser = Parser::new(grammar).with_tokens_with_locations(mended(tokens));
     let statement = parser.parse_statement().map_err(|error| error.to_string())?;
     match parser.peek_token().token {
         Token::EOF => Ok((statement, tokens.len())),
         other => Err(format!("sql parser error: expected the end of the statement, found: {other}")),
     }
+}
+
+/// The tokens of a statement in a form that the parser knows, where it does not know all: `DROP INDEX CONCURRENTLY`, and `PRAGMA … = OFF`, with
+/// a word for its value.
+fn mended(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut tokens: Vec<_> =
+        tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).cloned().collect();
+    let is = |at: usize, keyword| tokens.get(at).is_some_and(|token| is_word(&token.token, keyword));
+    if is(0, Keyword::DROP) && is(1, Keyword::INDEX) && is(2, Keyword::CONCURRENTLY) {
+        tokens.remove(2);
+    } else if is(0, Keyword::PRAGMA)
+        && let Some(equals) = tokens.iter().position(|token| token.token == Token::Eq)
+        && let Some(value) = tokens.get_mut(equals + 1)
+        && let Token::Word(word) = &value.token
+    {
+        value.token = Token::SingleQuotedString(word.value.clone());
+    }
+    tokens
 }
 
 /// One statement, which may have semicolons in it, and how many tokens it has.
