@@ -18,6 +18,7 @@ mod roles;
 pub mod report;
 mod run;
 mod sentences;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod words;

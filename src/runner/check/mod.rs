@@ -9,6 +9,7 @@ mod http_status;
 mod image;
 mod metric;
 mod policy;
+mod schema;
 mod tcp;
 
 use std::env;
@@ -21,7 +22,7 @@ use tokio::runtime::Builder;
 
 use crate::admin::client::Client;
 use crate::clock;
-use crate::launch::{Check, CheckKind, Command, Launch, Outcome, Policy, Variable, Verdict};
+use crate::launch::{Check, CheckKind, Command, Launch, Outcome, Policy, SchemaCheck, Variable, Verdict};
 use crate::traffic::Variant;
 
 /// A shorter secret would be found in every other word.
@@ -101,7 +102,12 @@ fn asked(check: &Check, asking: &mut Asking<'_>) -> Result<Outcome, String> {
             let url = expand(url)?;
             waited(timeout, policy::ask(&url, asking.launch))
         }
-        kind => answered(Err(format!("{} is not known to this runner", kind.as_str()))),
+        CheckKind::SchemaCompatibility(SchemaCheck::Run(command)) => (asking.run)(command, None, timeout),
+        CheckKind::SchemaCompatibility(SchemaCheck::Files { paths, dialect, allow }) => {
+            let all =
+                |texts: &[Arc<str>]| texts.iter().map(|text| expand(text)).collect::<Result<Vec<_>, _>>();
+            answered(schema::ask(&all(paths)?, &expand(dialect)?, &all(allow)?, asking.folder))
+        }
     })
 }
 
