@@ -13,6 +13,7 @@ mod ledger;
 mod plan;
 mod readiness;
 mod run;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod words;
