@@ -206,12 +206,9 @@ mod tests {
         check(&shop(", guard: notify"), "configuration", &[("note", "services.shop.guard")]);
         check(&shop(", gates: none"), "configuration", &[("danger", "services.shop.gates")]);
         check(
-            &shop(", gates: {errors: {limit: 0%, floor: 0%}}"),
+            &shop(", gates: {metrics: {refunds: {pushed: true, pass_if: '<= 0'}}}"),
             "configuration",
-            &[
-                ("warning", "services.shop.gates.errors.limit"),
-                ("warning", "services.shop.gates.errors.floor"),
-            ],
+            &[("warning", "services.shop.gates.metrics.refunds.pass_if")],
         );
         let launch = "launch: a\nservice: shop\nbreaker: {error_rate: 2%}\nsynthetic: [/up]\nphases: [{id: t, rollout: canary}, {id: o, for: 30m}]";
         check(launch, "launch", &[]);
@@ -317,7 +314,7 @@ phases:
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(
             folder.path().join("p.yaml"),
-            "{stages: [{weight: 50%, hold: 15m}], gates: {errors: {limit: 0%}}}",
+            "{stages: [{weight: 50%, hold: 15m}], gates: {metrics: {a: {pushed: true, pass_if: '<= 0'}}}}",
         )
         .unwrap();
         let at = "2026-11-21T08:00:00Z".parse().unwrap();
@@ -328,7 +325,7 @@ phases:
             got,
             [
                 "phases.traffic.rollout.plan: stages[0].weight",
-                "phases.traffic.rollout.plan: gates.errors.limit",
+                "phases.traffic.rollout.plan: gates.metrics.a.pass_if",
                 "phases.traffic.rollout.plan: stages[0]",
             ]
         );

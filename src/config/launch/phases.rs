@@ -8,6 +8,7 @@ use super::file::{CommandFile, PhaseFile, RolloutFile, UndoFile};
 use super::shell::as_list;
 use super::texts::Texts;
 use super::words::{Argument, Text, Word};
+use crate::config::ConfigError;
 use crate::config::meant::{did_you_mean, listed};
 use crate::config::planner::check_plan;
 use crate::config::units::show_duration;
@@ -428,11 +429,18 @@ fn plan(texts: &mut Texts<'_, '_>, place: &str, written: &Written<Text>) -> Opti
         texts.wrong(place, written, format!("{} is not UTF-8; save it as UTF-8", path.display()));
         return None;
     };
-    if let Err(error) = check_plan(&name, &text) {
-        for line in error.to_string().lines() {
-            texts.wrong(place, written, line.trim());
+    match check_plan(&name, &text) {
+        Ok(_) => {}
+        Err(ConfigError::Problems { problems, .. }) => {
+            for problem in problems {
+                texts.wrong(place, written, problem.to_string());
+            }
+            return None;
         }
-        return None;
+        Err(error) => {
+            texts.wrong(place, written, error.to_string());
+            return None;
+        }
     }
     Some(Rollout { schedule: None, plan: Some((name, text.into())) })
 }

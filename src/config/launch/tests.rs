@@ -343,7 +343,7 @@ fn each_problem_of_a_launch_names_its_place_and_its_cure() {
         "synthetic[0].expected = ok line 4: \"ok\" is no status",
     );
     check(&own("comms: {every: 1s}"), "comms.every = 1s line 4: nobody reads that often");
-    check(&own("comms: off"), "comms = off line 4: is none of none");
+    check(&own("comms: off"), "comms = false line 4: is none of none");
     check(&own("contacts: [{role: dba}]"), "contacts[0] line 4: who is it?");
     check(&own("secrets: [A B]"), "secrets = A B line 4: is no name of a variable");
     check(&own("servce: x"), "line 4, column 1: unknown key \"servce\"; did you mean service?");
@@ -616,6 +616,14 @@ fn variables_are_set_or_it_is_said_which_is_not() {
     assert_eq!(launch.variables["FLAGS_TOKEN"], Variable::Secret);
     assert_eq!(launch.variables.len(), 3);
     assert!(!serde_json::to_string(&launch).unwrap().contains("hush"));
+}
+
+#[test]
+fn a_variable_within_brackets_needs_its_quotes() {
+    check(
+        &phase_of("do: [x, ${IMAGE}], undo: none"),
+        "l.yaml line 3, column 26: within [ ] and { } a variable has to stand in quotes: \"${IMAGE}\"",
+    );
 }
 
 #[test]
