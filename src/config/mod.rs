@@ -16,6 +16,7 @@ mod endpoint_tls;
 mod endpoints;
 mod file;
 pub mod launch;
+mod launches;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
 mod lint;
@@ -97,6 +98,7 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
     let state = process::state(&mut findings, &file, base, flags);
     let cookie = process::cookie(&mut findings, file.cookie.take(), base);
     let (hooks, known) = outside::read(&mut findings, &mut file, base);
+    let roles = launches::roles(&mut findings, &mut file);
     let services = services(&mut findings, file, base, &known, proxy.live.limits.requests_max);
     let Findings { mut problems, mut warnings } = findings;
     problems.sort_by_key(|problem| problem.line);
@@ -111,7 +113,7 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
         configured.push(service);
     }
     let control = ControlSettings { state, services: configured };
-    Ok(Config { proxy, control, admin, telemetry, cookie, hooks, planner, warnings })
+    Ok(Config { proxy, control, admin, telemetry, cookie, hooks, roles, planner, warnings })
 }
 
 fn too_large(name: String) -> ConfigError {

@@ -15,6 +15,7 @@ mod phrases;
 mod plan;
 mod readiness;
 pub mod report;
+mod roles;
 mod run;
 mod sentences;
 #[cfg(test)]
@@ -23,7 +24,7 @@ mod words;
 
 pub use entry::{Entry, Outcome, Record, Step, Stop, Told, Verdict};
 pub use figures::{Figures, Minute, Total, VariantFigures};
-pub use ledger::{Lease, Ledger, Misfit, Signature, Vote};
+pub use ledger::{LEASE_MS, Lease, Ledger, Misfit, Signature, Vote};
 pub use lint::lint;
 pub use plan::{
     Action, Breaker, Check, CheckKind, Command, Comms, Contact, FlagsOff, GoNoGo, HttpCheck, Item, ItemKind,
@@ -31,6 +32,7 @@ pub use plan::{
 };
 pub use readiness::Unmet;
 pub use report::Report;
+pub use roles::Roles;
 pub use run::{Next, PhaseRun, PhaseState, Run, State};
 pub use sentences::{Form, Mark, Sentence, Story, in_ascii, told_figures};
 pub use words::expand;
