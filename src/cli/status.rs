@@ -162,6 +162,14 @@ fn table(service: &ServiceStatus, detail: Detail, width: usize) -> Vec<Line> {
     {
         lines.extend(show::lines(&service.name, service.candidate, rollout, width));
     }
+    if let Some(since) = service.split_expired {
+        let since = seconds(&since.to_string());
+        let story = format!(
+            "nothing moves {} from {} since {since}; shift it on, or back",
+            service.candidate, service.weight
+        );
+        lines.extend(note(Style::Trouble, "expired", &story, width));
+    }
     lines.extend(service.drift.iter().flat_map(|drift| note(Style::Bold, "drift", drift, width)));
     lines
 }
@@ -396,6 +404,9 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
         if out > 0 {
             remarks.push((Style::Trouble, format!("{place}: {out} of {} ejected", variant.endpoints.len())));
         }
+    }
+    if service.split_expired.is_some() {
+        remarks.push((Style::Trouble, "split expired".to_owned()));
     }
     if !service.drift.is_empty() {
         remarks.push((Style::Plain, "drift".to_owned()));

@@ -51,6 +51,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
         },
         stable: Variant::Blue,
         initial_weight: Weight::ZERO,
+        split_expires: None,
         initial_mirror: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         reach: PerVariant::default(),

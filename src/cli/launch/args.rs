@@ -258,6 +258,7 @@ pub(in crate::cli) struct Keep {
     pub(in crate::cli) words: Vec<OsString>,
 }
 
+/// If a daemon answers, its splits that nobody moves on are looked at, too.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Lint {
     /// Configurations, plans and launches
@@ -265,9 +266,8 @@ pub(in crate::cli) struct Lint {
     pub(in crate::cli) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) what: What,
-    /// Print what was found as one JSON object
-    #[arg(long)]
-    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) reach: Reach,
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -6,10 +6,12 @@ use serde::Serialize;
 
 use super::args::Lint;
 use super::file::Text;
+use crate::admin::api::ServiceStatus;
 use crate::cli::failure::Failure;
-use crate::cli::json;
+use crate::cli::{json, reach};
+use crate::clock::Timestamp;
 use crate::config;
-use crate::rollout::Mistake;
+use crate::rollout::{Mistake, Severity};
 use crate::wording::printable;
 
 /// What was found in a file.
@@ -35,7 +37,11 @@ pub(in crate::cli) fn lint(order: &Lint, out: &mut dyn Write) -> Result<(), Fail
             Err(failure) => unreadable.push(failure.story()),
         }
     }
-    if order.json {
+    // Without a daemon there is nothing live to look at, which is no mistake.
+    if let Ok(status) = reach(&order.reach, false).and_then(|client| Ok(client.status()?)) {
+        found.push(Found { file: status.host, kind: "daemon", mistakes: live(&status.services) });
+    }
+    if order.reach.json {
         json(out, &serde_json::json!({ "files": found, "unreadable": unreadable }))?;
     } else {
         out.write_all(told(&found).as_bytes())?;
@@ -47,6 +53,18 @@ pub(in crate::cli) fn lint(order: &Lint, out: &mut dyn Write) -> Result<(), Fail
         (true, 1) => Err(Failure::Failed("1 finding".to_owned())),
         (true, count) => Err(Failure::Failed(format!("{count} findings"))),
     }
+}
+
+/// Splits that were left where they are for longer than they may be.
+fn live(services: &[ServiceStatus]) -> Vec<Mistake> {
+    let expired = services.iter().filter_map(|service| Some((service, service.split_expired?)));
+    let mistake = |(service, since): (&ServiceStatus, Timestamp)| Mistake {
+        place: format!("services.{}.split", service.name),
+        what: format!("nothing moves {} from {} since {since}", service.candidate, service.weight),
+        cure: "promote it, shift it on, or take it back to 0%".to_owned(),
+        severity: Severity::Warning,
+    };
+    expired.map(mistake).collect()
 }
 
 fn told(found: &[Found]) -> String {
@@ -67,7 +85,21 @@ fn told(found: &[Found]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::Severity;
+
+    #[test]
+    fn a_live_split_that_nobody_moves_on_is_a_mistake() {
+        let mut services = crate::cli::status::tests::example(2).services;
+        assert!(live(&services).is_empty());
+        services[1].split_expired = Some(Timestamp::from_millis(1_767_225_600_000));
+        let found: Vec<String> = live(&services).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "warning: services.service-1.split: nothing moves green from 25% since 2026-01-01T00:00:00.000Z; \
+              promote it, shift it on, or take it back to 0%"
+            ]
+        );
+    }
 
     #[test]
     fn a_finding_says_where_what_and_its_cure() {

@@ -298,7 +298,7 @@ pub(super) struct SchemaFile {
     pub(super) files: Option<List<Text>>,
     /// generic, sqlite, postgresql or mysql. Default generic.
     pub(super) dialect: Option<Written<Dialect>>,
-    /// Statements that are meant, as KIND TABLE or KIND TABLE.COLUMN.
+    /// Statements that are meant, as KIND TABLE or KIND TABLE.COLUMN: drop_column orders.total.
     pub(super) allow: Option<List<Text>>,
 }
 

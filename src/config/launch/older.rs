@@ -273,7 +273,7 @@ fn phase(
     let timed = timeout_written.is_some() || !matches!(action, Action::Command { .. });
     let timeout = timeout(texts, &below("timeout_ms"), timeout_written.as_ref(), &action);
     let phase = drafted_phase(id, title, check, action, None, undo?, timeout, rollback_on_failure);
-    Some(Drafted { phase, place: place.to_owned(), line, undo_timeout, timed, needs })
+    Some(Drafted { phase, place: place.to_owned(), undo_timeout, timed, needs })
 }
 
 /// What a command line asks for.

@@ -30,7 +30,6 @@ pub(super) struct Drafted {
     pub(super) phase: Phase,
     /// Where it stands.
     pub(super) place: String,
-    pub(super) line: u64,
     /// Its undo timeout, as far as it was written.
     pub(super) undo_timeout: Option<Duration>,
     /// Whether it was said how long it may take.
@@ -201,7 +200,7 @@ pub(super) fn phase(
     let action = action?;
     let timeout = timeout(texts, &below("timeout"), timeout_written.as_ref(), &action);
     let phase = drafted_phase(id, title, check, action, verify, undo?, timeout, rollback_on_failure);
-    Some(Drafted { phase, place: place.to_owned(), line, undo_timeout, timed, needs })
+    Some(Drafted { phase, place: place.to_owned(), undo_timeout, timed, needs })
 }
 
 #[allow(clippy::too_many_arguments)]
