@@ -4,6 +4,7 @@
 //! get a table each; many get one line each. Red is for trouble only.
 
 use super::figures::{self, NOTHING};
+use super::launch;
 use super::paint::{Line, Span, Style};
 use super::rollout::show;
 use super::watch::Form;
@@ -150,6 +151,10 @@ fn table(service: &ServiceStatus, detail: Detail, width: usize) -> Vec<Line> {
     }
     if let Some(lock) = &service.lock {
         lines.extend(note(Style::Trouble, "locked", &lock_story(&service.name, lock), width));
+    }
+    if let Some(launch) = &service.launch {
+        let (style, text) = launch::show::remark(launch);
+        lines.push(Line::new().then(Style::Plain, "  ").then(style, &text));
     }
     // A lock says itself why a rollout ended.
     if let Some(rollout) =
@@ -385,6 +390,7 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
     if let Some(mirror) = service.mirror.as_ref().filter(|mirror| mirror.share > Weight::ZERO) {
         remarks.push((Style::Plain, format!("mirroring {}", figures::share(mirror.share))));
     }
+    remarks.extend(service.launch.as_ref().map(launch::show::remark));
     remarks.extend(service.rollout.as_ref().and_then(show::remark));
     for (place, variant) in service.variants.iter() {
         let is_down =

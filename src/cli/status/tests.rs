@@ -20,6 +20,19 @@ pub(in crate::cli) fn example(services: usize) -> Status {
     }
 }
 
+#[test]
+fn a_launch_is_a_line_of_its_service() {
+    let launch = serde_json::json!({
+        "name": "shop-2.0.2", "service": "shop", "state": "RUNNING", "unattended": false,
+        "phase": ["traffic", "execute"], "planned": "2026-01-01T00:00:00Z",
+    });
+    let launch = Some(serde_json::from_value(launch).unwrap());
+    let status = Status { services: vec![ServiceStatus { launch, ..service(0) }], ..example(1) };
+    let line = "launch shop-2.0.2 RUNNING, traffic (execute)";
+    assert!(render(&status, 120, false).contains(&format!("\n  {line}\n")));
+    assert!(plain_lines(&status)[0].contains(line));
+}
+
 fn service(index: usize) -> ServiceStatus {
     ServiceStatus {
         name: if index == 0 { "shop".to_owned() } else { format!("service-{index}") },
