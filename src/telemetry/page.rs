@@ -711,6 +711,7 @@ mod tests {
     #[test]
     fn a_rollout_is_on_the_page_as_long_as_its_service() {
         let mut shop = service("shop", 0);
+        shop.launch = Some(LaunchFacts { unattended: true, stopped: false });
         shop.rollout = Some(RolloutFacts {
             stage: 2,
             evidence: vec![
@@ -730,11 +731,15 @@ mod tests {
             r#"tidegate_verdicts_total{service="shop",verdict="pass"} 3"#,
             r#"tidegate_verdicts_total{service="shop",verdict="fail"} 0"#,
             r#"tidegate_excess_failures_total{service="shop"} 0"#,
+            r#"tidegate_launch_running{service="shop"} 1"#,
+            r#"tidegate_launch_unattended{service="shop"} 1"#,
+            r#"tidegate_launch_stopped{service="shop"} 0"#,
         ] {
             assert!(page.lines().any(|other| other == line), "{line} is not on the page:\n{page}");
         }
         assert!(page.contains(r#"gate="latency""#) && !page.contains(r#"gate="x""#), "{page}");
         assert!(!page.contains(r#"tidegate_rollout_stage{service="idle""#), "{page}");
+        assert!(!page.contains(r#"tidegate_launch_running{service="idle""#), "{page}");
         let page = render(&Tallies::new(1), &Facts::default());
         assert!(!page.contains("tidegate_rollout_stage"), "{page}");
     }

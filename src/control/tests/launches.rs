@@ -484,7 +484,7 @@ async fn a_failure_in_a_phase_is_undone_and_the_end_is_the_daemons() {
     story.step(0, Step::Execute, How::Failed).await;
     let undone = story.step(0, Step::Undo, How::Passed).await;
     assert_eq!(undone.run.state, State::RolledBack);
-    assert!(story.events("launch-end")[0].contains("launch l is ROLLED_BACK: phase deploy failed"));
+    assert!(story.events("launch-end")[0].contains("launch l: ROLLED_BACK: phase deploy failed"));
 }
 
 #[tokio::test]
