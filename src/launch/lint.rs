@@ -217,7 +217,7 @@ impl Found<'_> {
         for (at, phase) in giving() {
             if let Action::Shift { weight } = phase.action {
                 let is_watched = phases[at + 1..].iter().take_while(|next| !next.action.gives_weight());
-                let is_watched = is_watched.into_iter().any(|next| is_observation(next));
+                let is_watched = is_watched.into_iter().any(is_observation);
                 if !is_watched {
                     let what = format!("no gate says whether {weight} went well before it goes on");
                     let cure = "use a rollout, or let time go by after it under the breaker, such as {id: watch, for: 15m}";
@@ -225,7 +225,7 @@ impl Found<'_> {
                 }
             }
         }
-        let Some((last, phase)) = giving().last() else { return };
+        let Some((last, phase)) = giving().next_back() else { return };
         let place = format!("phases.{}", phase.id);
         let is_taken_back = phases[last + 1..].iter().any(|phase| phase.action == Action::DisableTraffic);
         if is_taken_back {

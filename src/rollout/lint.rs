@@ -36,7 +36,7 @@ pub fn lint(plan: &Plan, critical: bool) -> Vec<Mistake> {
             found.add(place, what, cure, Severity::Warning);
         }
     }
-    if let Some((at, last)) = weighted().last() {
+    if let Some((at, last)) = weighted().next_back() {
         if last.weight < Weight::FULL {
             let what = match last.hold {
                 Hold::Endless => format!("the split stays at {} until somebody decides", last.weight),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::older::OlderFile;
+use super::phases::PhasesFile;
 use super::words::{
     Argument, Dialect, Due, Evidence, Hits, Moment, Over, Retries, Rps, Script, Text, Tier, Word,
 };
@@ -58,7 +59,7 @@ pub(super) struct LaunchFile {
     /// never recorded, and masked in what commands say.
     pub(super) secrets: Option<List<Word>>,
     /// What is done, in this order; at most 100.
-    pub(super) phases: Option<Short<Never, Short<Never, Never, Box<PhaseFile>>, Never>>,
+    pub(super) phases: Option<PhasesFile<PhaseFile>>,
 }
 
 /// When a launch may start.

@@ -38,6 +38,7 @@ pub(super) struct Drafted {
     pub(super) needs: Vec<Written<Word>>,
 }
 
+/// Phases as a list.
 pub(super) type PhasesFile<P> = Short<Never, Short<Never, Never, Box<P>>, Never>;
 
 /// Every phase of a list by `read`, which gets its place and line; ids are unique, and the order agrees with what they need.
