@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_live_split_that_nobody_moves_on_is_a_mistake() {
-        let mut services = crate::cli::status::tests::example(2).services;
+        let mut services = crate::cli::status::example(2).services;
         assert!(live(&services).is_empty());
         services[1].split_expired = Some(Timestamp::from_millis(1_767_225_600_000));
         let found: Vec<String> = live(&services).iter().map(ToString::to_string).collect();
