@@ -160,14 +160,15 @@ fn waited(timeout: Duration, answer: impl Future<Output = Result<String, String>
 
 /// The text without the values of the launch's secrets.
 fn masked(mut text: String, asking: &Asking<'_>) -> String {
-    for (name, variable) in &asking.launch.variables {
-        if *variable == Variable::Secret
-            && let Ok(secret) = (asking.expand)(&format!("${{{name}}}"))
-            && secret.len() >= SECRET_BYTES_MIN
-            && text.contains(&secret)
-        {
-            text = text.replace(&secret, "***");
-        }
+    let secret = |(name, variable): (&Arc<str>, &Variable)| match variable {
+        Variable::Secret => (asking.expand)(&format!("${{{name}}}")).ok(),
+        Variable::Value(_) => None,
+    };
+    let mut secrets: Vec<_> = asking.launch.variables.iter().filter_map(secret).collect();
+    // One may be the beginning of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
+        text = text.replace(secret.as_str(), "***");
     }
     text
 }
