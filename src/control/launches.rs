@@ -234,15 +234,15 @@ impl Control {
     ) -> Result<Vec<Record>, LaunchRefusal> {
         let desk = self.inner.launches.scribe.desk.clone();
         let mut shelf = desk.shelf.subscribe();
-        let until = tokio::time::Instant::now() + patience;
+        let until = clock::now() + patience;
         let place = loop {
             let place = shelf.borrow_and_update().volume(name)?.place(after, count_max);
             if let Some(place) = place {
                 break place;
             }
-            let look = until.min(tokio::time::Instant::now() + LOOK_EVERY);
-            let _ = tokio::time::timeout_at(look, shelf.changed()).await;
-            if tokio::time::Instant::now() >= until || self.closed().is_some() {
+            let look = until.min(clock::now() + LOOK_EVERY);
+            let _ = tokio::time::timeout_at(look.into(), shelf.changed()).await;
+            if clock::now() >= until || self.closed().is_some() {
                 return Ok(Vec::new());
             }
         };

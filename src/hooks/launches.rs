@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::call::{Caller, causes};
+use super::call::Caller;
 use super::desk::Desk;
 use super::notice::TIDEGATE;
 use super::rounds::Rounds;
@@ -18,6 +18,7 @@ use super::settings::HookSettings;
 use crate::clock::Timestamp;
 use crate::control::{Control, Who, Wish};
 use crate::launch::{FlagsOff, Launch, Ledger, State, Stop, Told, Unmet};
+use crate::outbound::causes;
 
 /// How long a provider is asked to switch flags off, at least.
 const FLAGS_FOR: Duration = Duration::from_secs(600);
