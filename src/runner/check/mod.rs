@@ -31,6 +31,9 @@ const SECRET_BYTES_MIN: usize = 4;
 /// What an outcome may say, in bytes.
 const SAID_BYTES_MAX: usize = 4096;
 
+/// Runs a command, with this on its standard input, for at most this long.
+pub type Run<'a> = dyn FnMut(&Command, Option<Vec<u8>>, Duration) -> Outcome + 'a;
+
 /// What a check may need.
 pub struct Asking<'a> {
     /// The launch that asks.
@@ -41,9 +44,9 @@ pub struct Asking<'a> {
     pub expand: &'a dyn Fn(&str) -> Result<String, String>,
     /// The daemon; only `http_status` needs it.
     pub client: Option<&'a Client>,
-    /// Runs a command, `${VAR}` still in it, with this on its standard input, for at most this long, so that it ends with the runner. `said` is
+    /// Runs commands, `${VAR}` still in them, so that they end with the runner. `said` is
     /// what it wrote; all of it, up to 4 KiB, if there is something on its standard input: then what it writes is read as an answer.
-    pub run: &'a mut dyn FnMut(&Command, Option<Vec<u8>>, Duration) -> Outcome,
+    pub run: &'a mut Run<'a>,
     /// What relative paths are relative to: the folder of the launch file.
     pub folder: &'a Path,
 }
