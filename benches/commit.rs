@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tidegate::clock;
 use tidegate::control::{
-    Change, Committed, Control, Disk, Events, EvidenceDisk, Selection, ServiceConfig, Who,
+    Change, Committed, Control, Disk, Events, EvidenceDisk, LaunchDisk, Selection, ServiceConfig, Who,
 };
 use tidegate::rollout::{Gates, GuardMode};
 use tidegate::routing::{Limits, Recognition, Route, ServiceSettings, Tell, Timeouts, WhenUnhealthy};
@@ -91,7 +91,13 @@ impl Bench {
         let log = state.audit_log(AuditLimits::default()).expect("the audit log opens");
         let events = Arc::new(Events::start(log, state.audit_reader()).expect("a thread"));
         let evidence = EvidenceDisk::none();
-        let disk = Disk { states: Box::new(|_| Ok(())), kills: Box::new(|_| Ok(())), evidence, events };
+        let disk = Disk {
+            states: Box::new(|_| Ok(())),
+            kills: Box::new(|_| Ok(())),
+            evidence,
+            launches: LaunchDisk::default(),
+            events,
+        };
         let fresh = Recovered { payload: None, origin: Origin::Fresh };
         let configs = (0..services).map(config).collect();
         let control =

@@ -19,6 +19,7 @@ pub mod launch;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod laws;
+pub mod outbound;
 pub mod proxy;
 pub mod rollout;
 pub mod routing;
@@ -29,3 +30,4 @@ pub mod store;
 pub mod telemetry;
 pub mod traffic;
 pub mod upstream;
+pub mod wording;

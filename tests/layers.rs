@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("shared_list", &[]),
+    ("wording", &[]),
     ("traffic", &["clock"]),
-    ("rollout", &["traffic", "clock"]),
-    ("launch", &["traffic", "clock"]),
+    ("rollout", &["traffic", "clock", "wording"]),
+    ("launch", &["rollout", "traffic", "clock", "wording"]),
+    ("outbound", &[]),
     ("store", &["clock"]),
     ("telemetry", &["traffic", "clock"]),
     ("upstream", &["traffic", "clock"]),
@@ -32,9 +34,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("proxy", &["routing", "upstream", "telemetry", "traffic", "clock"]),
     ("admin::socket", &[]),
-    ("hooks", &["control", "launch", "rollout", "store", "telemetry", "traffic", "clock"]),
+    ("hooks", &["control", "launch", "outbound", "rollout", "store", "telemetry", "traffic", "clock"]),
     ("admin::api", &["launch", "rollout", "store", "traffic", "clock"]),
-    ("admin::client", &["admin::api", "admin::socket", "clock"]),
+    ("admin::client", &["admin::api", "admin::socket", "clock", "wording"]),
     (
         "admin::server",
         &[
@@ -84,7 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
         ],
     ),
-    ("runner", &["admin::client", "admin::api", "launch", "traffic", "clock"]),
+    ("runner", &["admin::client", "admin::api", "launch", "outbound", "rollout", "traffic", "clock"]),
     (
         "cli",
         &[
@@ -99,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "simulate",
             "traffic",
             "clock",
+            "wording",
         ],
     ),
     ("laws", &["config", "proxy", "routing", "upstream"]),

@@ -20,7 +20,8 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-pub use error::{ClientError, printable};
+pub use crate::wording::printable;
+pub use error::ClientError;
 pub use follow::Events;
 
 use self::wire::Call;
@@ -117,6 +118,14 @@ impl Client {
     /// The same with another deadline for each call.
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same daemon once more, for another thread.
+    ///
+    /// # Errors
+    /// [`ClientError::Start`].
+    pub fn another(&self) -> Result<Self, ClientError> {
+        Ok(Self { runtime: wire::runtime()?, socket: self.socket.clone(), deadline: self.deadline })
     }
 
     /// Where the daemon listens.

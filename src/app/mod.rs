@@ -4,6 +4,7 @@
 //! for the admin socket and telemetry, one for health checks and the clock's ticks, and the writers of
 //! state, kill locks, audit log and access log. [`run`] is the daemon around it: signals, and the exit code.
 
+mod admission;
 mod certificates;
 mod descriptors;
 mod facts;

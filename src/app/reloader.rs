@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::{self, Config, ConfigError, Planner};
 use crate::control::{Control, Keep, Who};
 use crate::hooks::HookSettings;
+use crate::launch::Roles;
 use crate::proxy::{
     Certificate, CertificateError, ListenerSettings, LiveSettings, ProxySettings, TlsSettings,
 };
@@ -30,6 +31,7 @@ pub(super) struct Reloader {
     pub(super) keys: Arc<ArcSwap<Keys>>,
     pub(super) planner: Arc<ArcSwap<Planner>>,
     pub(super) hooks: Arc<ArcSwap<HookSettings>>,
+    pub(super) roles: Arc<ArcSwap<Roles>>,
     pub(super) source: Option<Source>,
     pub(super) supervisor: Arc<Supervisor>,
     pub(super) fixed: Fixed,
@@ -77,6 +79,7 @@ impl Reloader {
             self.live.store(Arc::new(config.proxy.live));
             self.planner.store(Arc::new(config.planner));
             self.hooks.store(Arc::new(config.hooks));
+            self.roles.store(Arc::new(config.roles));
             // Without keys in the file, the generated ones stay: nothing else could verify the cookies out there.
             if let Some(keys) = config.cookie.keys {
                 self.keys.store(Arc::new(keys));

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::admission::Admission;
 use super::descriptors;
 use super::handover::{Inherited, InheritedAdmin, Link, Links, Origin, TakeOverError};
 use super::phase::{Phase, raise};
@@ -207,10 +208,12 @@ impl Running {
             cookie,
             planner,
             hooks,
+            roles,
             ..
         } = config;
         let planner = Arc::new(ArcSwap::from_pointee(planner));
         let hooks = Arc::new(ArcSwap::from_pointee(hooks));
+        let roles = Arc::new(ArcSwap::from_pointee(roles));
         let keys = match cookie.keys {
             Some(keys) => keys,
             None => own_keys(&opened)?,
@@ -268,12 +271,19 @@ impl Running {
             keys: keys.clone(),
             planner: planner.clone(),
             hooks: hooks.clone(),
+            roles: roles.clone(),
             source: extras.source,
             supervisor: supervisor.clone(),
             fixed: Fixed::of(&proxy_settings, &control_settings.state, &admin, &telemetry),
             drift: Mutex::default(),
             turns: Turns::default(),
         });
+        let admission = Admission {
+            control: control.clone(),
+            planner: planner.clone(),
+            hooks: hooks.clone(),
+            roles: roles.clone(),
+        };
         let ties = Ties {
             control: control.clone(),
             keys,
@@ -341,6 +351,8 @@ impl Running {
                 let (plan, warnings) = planner.load().compile(&wanted(request, at))?;
                 Ok((plan, warnings.iter().map(ToString::to_string).collect()))
             }),
+            admit: Box::new(move |launch, at| admission.look(launch, at)),
+            speaks: Box::new(move |role, user| roles.load().may_speak(role, user)),
             breaks: extras.breaks,
         };
 

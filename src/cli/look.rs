@@ -156,7 +156,7 @@ fn tell_event(out: &mut dyn Write, event: &api::Event, as_json: bool) -> Result<
 }
 
 fn happened(event: &api::Event) -> String {
-    let api::Event { time, what, generation, actor, claimed, service, from, to, reason } = event;
+    let api::Event { time, what, generation, actor, claimed, service, from, to, reason, .. } = event;
     let mut text = format!("{time}  {what:<8}");
     if let Some(service) = service {
         text.push_str(&format!("  {service}"));
@@ -212,6 +212,7 @@ mod tests {
             actor: "uid 1000 (ops)".to_owned(),
             claimed: Some("alice".to_owned()),
             service: Some("shop".to_owned()),
+            launch: None,
             from: Some("0%".to_owned()),
             to: Some("5%".to_owned()),
             reason: Some("first\nlook\x07".to_owned()),

@@ -19,6 +19,7 @@ pub mod status;
 mod steer;
 pub mod watch;
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -32,12 +33,16 @@ pub use self::failure::Failure;
 pub use self::look::colored;
 pub use self::rollout::reply_to_act;
 use crate::admin::client::{Client, printable};
+use crate::runner::keeper;
 
 /// Does what the command line says. `demo` runs the demo with the proxy on a port; it stands above this module.
 ///
 /// Returns 0 if that succeeded, 1 if it failed, 2 for a mistake in command line or configuration, 3 for a
 /// conflict or a lock, 4 for something that did not happen in time, 5 if no daemon can be reached.
 pub fn main(demo: fn(u16) -> Result<(), Failure>) -> ExitCode {
+    if let Some(kept) = keeper::asked(env::args_os().skip(1)) {
+        return kept;
+    }
     let command = match CommandLine::try_parse() {
         Ok(command) => command,
         Err(error) => return misspelled(&error),

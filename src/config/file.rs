@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::endpoints::GrpcService;
 use super::outside::{AlertsFile, ChannelFile, HookFile, SourceFile};
-use super::plan::{GatesFile, Name, PlanFile, Ratio, SloFile, Statuses};
+use super::plan::{GatesFile, Name, PlanFile, Ratio, SloFile, Statuses, Text};
 use super::retries::{Attempts, Number, PerhapsTime, RetryEvent};
 use super::scalar::{
     Bytes, CheckPath, ClientAuthMode, Compared, Count, Fact, ListenAddress, LogMode, LongTime, MirrorMethod,
@@ -58,8 +58,19 @@ pub(super) struct ConfigFile {
     pub(super) notify: Option<Named<Option<ChannelFile>, true>>,
     /// What alerts that are sent to Tidegate do. Default: nobody may send any.
     pub(super) alerts: Option<AlertsFile>,
+    /// What holds for all launches.
+    pub(super) launches: Option<LaunchesFile>,
     /// The services by name: lower-case letters, digits and -, at most 63.
     pub(super) services: Option<Named<Option<ServiceFile>>>,
+}
+
+/// What holds for all launches.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LaunchesFile {
+    /// Who may sign and vote in which role: names of users, one or a list; a role without names is everybody's. Launches
+    /// can name no other roles. Default: any role, and everybody in each.
+    pub(super) roles: Option<Named<Option<List<Text>>, true>>,
 }
 
 pub(super) type ListenFile = Short<ListenAddress, Never, ListenLong>;

@@ -1,8 +1,10 @@
-//! What holds for every configuration and every plan.
+//! What holds for every configuration, every plan and every launch.
 
 use std::path::Path;
 
+use super::launch::{self, Around};
 use super::{ConfigError, Overrides, PlanRequest, Planner, Problem, parse};
+use crate::clock::Timestamp;
 
 const NAME: &str = "tidegate.yaml";
 
@@ -60,6 +62,40 @@ pub fn plan(data: &[u8]) {
             assert_eq!(planner.compile(&request).map(|(plan, _)| plan), Ok(plan), "read twice");
         }
         Err(why) => says_where(&why, NAME),
+    }
+}
+
+/// A launch is complete, the same each time, and survives being saved, without its secrets; or it is said where it is wrong.
+pub fn launch(data: &[u8]) {
+    const SECRET: &str = "do-not-tell-anybody";
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let variable = |name: &str| match name {
+        "TOKEN" => Some(SECRET.to_owned()),
+        "IMAGE" | "IMAGE_TAG" | "DIGEST" | "PREVIOUS" | "A" => Some("2.0.1".to_owned()),
+        _ => None,
+    };
+    let at = Timestamp::from_millis(1_795_000_000_000);
+    let around = Around { variable: &variable, service: None, at, folder: Path::new("/nowhere") };
+    let read = || launch::read(text, NAME, &around);
+    match read() {
+        Ok(read_once) => {
+            let launch = &read_once.launch;
+            assert!(!launch.phases.is_empty() && !launch.name.is_empty() && !launch.service.is_empty());
+            let saved =
+                serde_json::to_string(&**launch).unwrap_or_else(|error| panic!("{error}: {launch:?}"));
+            assert!(text.contains(SECRET) || !saved.contains(SECRET), "{saved}");
+            let again = serde_json::from_str(&saved).unwrap_or_else(|error| panic!("{error}: {saved}"));
+            assert_eq!(**launch, again);
+            assert_eq!(read().map(|read| read.launch).ok().as_ref(), Some(launch), "read twice");
+        }
+        Err(error) => {
+            says_where(&error.to_string(), NAME);
+            if let ConfigError::Problems { problems, .. } = error {
+                assert!(!problems.is_empty() && problems.is_sorted_by_key(|problem| problem.line));
+                let is_placed = |p: &Problem| !p.place.is_empty() && !p.why.is_empty() && p.line.is_some();
+                assert!(problems.iter().all(is_placed), "{problems:?}");
+            }
+        }
     }
 }
 

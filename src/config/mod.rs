@@ -15,8 +15,11 @@
 mod endpoint_tls;
 mod endpoints;
 mod file;
+mod launches;
+pub mod launch;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
+mod lint;
 mod listen;
 mod meant;
 mod mirror;
@@ -38,6 +41,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use lint::{Linted, lint_file};
 pub use planner::{PlanRequest, Planner};
 pub use problem::{ConfigError, Problem};
 pub use settings::{AdminSettings, Config, CookieSettings, Overrides, TelemetrySettings};
@@ -65,7 +69,7 @@ pub fn load(path: &Path, flags: &Overrides) -> Result<Config, ConfigError> {
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(ConfigError::TooLarge { name });
+        return Err(too_large(name));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -84,7 +88,7 @@ pub fn load(path: &Path, flags: &Overrides) -> Result<Config, ConfigError> {
 /// The first thing that is not YAML or no known key; else all problems at once.
 pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<Config, ConfigError> {
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(ConfigError::TooLarge { name: name.to_owned() });
+        return Err(too_large(name.to_owned()));
     }
     let mut file: ConfigFile = yaml::read(text, name)?;
     let mut findings = Findings::default();
@@ -94,6 +98,7 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
     let state = process::state(&mut findings, &file, base, flags);
     let cookie = process::cookie(&mut findings, file.cookie.take(), base);
     let (hooks, known) = outside::read(&mut findings, &mut file, base);
+    let roles = launches::roles(&mut findings, &mut file);
     let services = services(&mut findings, file, base, &known, proxy.live.limits.requests_max);
     let Findings { mut problems, mut warnings } = findings;
     problems.sort_by_key(|problem| problem.line);
@@ -108,7 +113,11 @@ pub fn parse(text: &str, name: &str, base: &Path, flags: &Overrides) -> Result<C
         configured.push(service);
     }
     let control = ControlSettings { state, services: configured };
-    Ok(Config { proxy, control, admin, telemetry, cookie, hooks, planner, warnings })
+    Ok(Config { proxy, control, admin, telemetry, cookie, hooks, roles, planner, warnings })
+}
+
+fn too_large(name: String) -> ConfigError {
+    ConfigError::TooLarge { name, most: "16 MiB", kind: "configuration" }
 }
 
 /// The JSON Schema of the file, for editors. What it cannot say (which services overlap, say) only

@@ -130,6 +130,20 @@ impl Planner {
     }
 }
 
+/// A plan where no configuration is at hand: whatever names it refers to, and with the standard gates.
+pub(super) fn check_plan(name: &str, text: &str) -> Result<Plan, ConfigError> {
+    let file: Option<PlanFile> = yaml::read(text, name)?;
+    let mut findings = Findings::default();
+    let mut reader = Reader::new(&mut findings, "", 1).with_names_elsewhere();
+    let draft = draft(&mut reader, file.unwrap_or_default(), &Known::default(), &Usual::default());
+    let Findings { mut problems, .. } = findings;
+    if problems.is_empty() {
+        return Ok(draft.plan);
+    }
+    problems.sort_by_key(|problem| problem.line);
+    Err(ConfigError::Problems { name: name.to_owned(), problems })
+}
+
 fn of_schedule(name: &str, usual: &Usual) -> Result<(Draft, Vec<Problem>), String> {
     let draft = scheduled(name, usual).ok_or_else(|| {
         let names = schedules();

@@ -57,11 +57,15 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
-    /// Far larger than any configuration.
-    #[error("{name} is larger than 16 MiB; that is no configuration")]
+    /// Far larger than any file of its kind.
+    #[error("{name} is larger than {most}; that is no {kind}")]
     TooLarge {
         /// The file.
         name: String,
+        /// The largest: `16 MiB`.
+        most: &'static str,
+        /// What it should be: `configuration`.
+        kind: &'static str,
     },
     /// Not text.
     #[error("{name} line {line} is not UTF-8; save the file as UTF-8")]

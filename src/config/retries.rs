@@ -104,7 +104,7 @@ impl Scalar for Number {
 
 /// A time, or `none`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PerhapsTime(Option<Duration>);
+pub(super) struct PerhapsTime(pub(super) Option<Duration>);
 
 impl Scalar for PerhapsTime {
     fn read(text: &str) -> Result<Self, String> {

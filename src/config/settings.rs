@@ -8,6 +8,7 @@ use super::{Planner, Problem};
 use crate::admin::socket::default_socket;
 use crate::control::ControlSettings;
 use crate::hooks::HookSettings;
+use crate::launch::Roles;
 use crate::proxy::ProxySettings;
 use crate::telemetry::AccessLogSettings;
 use crate::traffic::Keys;
@@ -27,6 +28,8 @@ pub struct Config {
     pub cookie: CookieSettings,
     /// Who is told, who is asked, and where values come from.
     pub hooks: HookSettings,
+    /// Who may sign and vote in launches.
+    pub roles: Roles,
     /// Makes plans of what people ask for.
     pub planner: Planner,
     /// What works, but hardly as it was meant.

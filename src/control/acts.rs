@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::change::{Direction, Facts, Happened, Refusal, Stamp};
 use super::desired::{Changed, Deployed, LastGood, ServiceState};
 use super::endpoints::{ENDPOINTS_MAX, too_many};
+use super::recovery::is_kept;
 use super::settings::ServiceConfig;
-use crate::rollout::{self, Act, Circumstances, Effect, Ending, Phase, Plan, Rollout, Shift, Verb};
-use crate::traffic::{Cause, Lock, Weight};
+use crate::rollout::{self, Act, Circumstances, Effect, Ending, Phase, Plan, Rollout, Shift, Step, Verb};
+use crate::traffic::{Cause, Lock, Variant, Weight};
 
 /// What becomes of a service.
 #[derive(Debug)]
@@ -180,6 +181,47 @@ fn way_back(state: &ServiceState, facts: &Facts, stamp: &Stamp) -> Result<Option
         let happened = Some(Happened::new(effect.happened, effect.sentence));
         Turn { after, direction: Direction::TowardStable, happened }
     }))
+}
+
+/// Away from what a launch brought to `candidate`: from its weight, or from the roles that it has swapped. Locked in any
+/// case, also where there is no way back any more, which is said.
+pub(super) fn trip(
+    state: &ServiceState,
+    candidate: Variant,
+    sentence: &str,
+    facts: &Facts,
+    stamp: &Stamp,
+) -> Turn {
+    let has_it = state.weight > Weight::ZERO || state.stable == candidate;
+    let back = match state.running() {
+        Some(rollout) => {
+            let step = Step::Fail { cause: Cause::FailedRollout, sentence: sentence.to_owned() };
+            act(state, &Act::Step { after: rollout.transitions, step }, facts, stamp)
+        }
+        None if has_it => way_back(state, facts, stamp),
+        None => Ok(None),
+    };
+    let (after, sentence) = match back {
+        Ok(Some(Turn { after, happened, .. })) => {
+            let sentence = match happened.filter(|_| state.running().is_none()) {
+                Some(happened) => format!("{}: {sentence}", happened.sentence),
+                None => format!("rolled back: {sentence}"),
+            };
+            (after, sentence)
+        }
+        Ok(None) => (state.clone(), format!("locked: {sentence}")),
+        Err(why) => (state.clone(), format!("locked, and there is no way back ({why}): {sentence}")),
+    };
+    let kept = state.lock.clone().filter(|lock| is_kept(lock.cause));
+    let lock = kept.unwrap_or_else(|| Lock {
+        cause: Cause::FailedRollout,
+        actor: stamp.actor.clone(),
+        at: stamp.time,
+        reason: Some(sentence.clone()),
+    });
+    let after = ServiceState { lock: Some(lock), ..after };
+    let happened = Some(Happened::new("rollback", sentence));
+    Turn { after, direction: Direction::TowardStable, happened }
 }
 
 /// Everybody to stable, and locked.

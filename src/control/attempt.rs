@@ -291,7 +291,10 @@ impl Attempt {
     }
 
     fn is_about_rollouts(&self) -> bool {
-        matches!(self.change, Change::Start { .. } | Change::Rollout { .. } | Change::Steps(_))
+        matches!(
+            self.change,
+            Change::Start { .. } | Change::Rollout { .. } | Change::Steps(_) | Change::Trip { .. }
+        )
     }
 
     fn record(&self, changes: &[Delta], stamp: &Stamp) {
@@ -306,6 +309,7 @@ impl Attempt {
                 from: Some(before(delta)),
                 to: Some(after(delta)),
                 reason: self.who.reason.clone(),
+                ..AuditEntry::default()
             };
             if let Some(told) = &delta.endpoints {
                 let what = format!("endpoint-{}", told.act.verb());

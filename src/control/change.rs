@@ -55,6 +55,15 @@ pub enum Change {
     },
     /// What guards have found, each for its service. What is void or refused by now is left out.
     Steps(Vec<FoundStep>),
+    /// A launch is stopped for what its traffic did: its candidate gets nobody any more, and the service is locked.
+    Trip {
+        /// The service.
+        service: Arc<str>,
+        /// The place that the launch brings its version to, also if it is stable by now.
+        candidate: Variant,
+        /// What went wrong.
+        sentence: String,
+    },
     /// Advances stop, or may go on.
     Freeze {
         /// Of which services.
@@ -83,7 +92,7 @@ impl Change {
         match self {
             Self::Shift { .. } => "shift",
             Self::Mirror { .. } => "mirror",
-            Self::Start { .. } | Self::Rollout { .. } | Self::Steps(_) => "rollout",
+            Self::Start { .. } | Self::Rollout { .. } | Self::Steps(_) | Self::Trip { .. } => "rollout",
             Self::Freeze { .. } => "freeze",
             Self::Kill(_) => "kill",
             Self::Arm(_) => "arm",
@@ -331,6 +340,10 @@ pub fn apply(
                 // Nobody has asked for less of anything.
                 direction = Direction::TowardCandidate;
             }
+        }
+        Change::Trip { service, candidate, sentence } => {
+            let (state, facts) = find(service)?;
+            put(state, acts::trip(state, *candidate, sentence, &facts, stamp), &facts);
         }
         Change::Freeze { selection, on } => {
             for name in selected(selection)? {
@@ -886,14 +899,15 @@ mod tests {
                     };
                     prop_assert_eq!(who(&after), who(&before), "endpoints move nobody");
                 }
-                if let Change::Kill(_) = change {
+                if let Change::Kill(_) | Change::Trip { .. } = change {
                     prop_assert!(after.running().is_none() && after.lock.is_some());
+                    prop_assert_eq!((after.weight, applied.direction), (Weight::ZERO, Direction::TowardStable));
                 }
                 // Words that are repeated have no second effect.
                 let repeats = match &change {
                     Change::Rollout { act, .. } => matches!(act, Act::Verb(Verb::Pause | Verb::Rollback)),
                     Change::Steps(_) | Change::Kill(_) | Change::Freeze { .. } | Change::Arm(_) => true,
-                    Change::Shift { .. } | Change::Mirror { .. } => true,
+                    Change::Shift { .. } | Change::Mirror { .. } | Change::Trip { .. } => true,
                     Change::Start { .. } | Change::Deploy { .. } | Change::Endpoints(_) => false,
                 };
                 if repeats && delta.is_some() {
@@ -937,6 +951,11 @@ mod tests {
             }),
             1 => any::<bool>().prop_map(|on| Change::Freeze { selection: Selection::All, on }),
             1 => Just(Change::Kill(Selection::All)),
+            2 => any::<bool>().prop_map(|blue| Change::Trip {
+                service: "shop".into(),
+                candidate: if blue { Variant::Blue } else { Variant::Green },
+                sentence: "worse".into(),
+            }),
             2 => Just(Change::Arm(Selection::All)),
             1 => Just(Change::Deploy { service: "shop".into(), deployed }),
             2 => (any::<bool>(), any::<bool>(), 0usize..4, any::<bool>()).prop_map(|(blue, other, what, force)| {

@@ -23,6 +23,7 @@ use super::desired::{Desired, GENERATIONS_AHEAD};
 use super::ejections::Ejections;
 use super::events::Events;
 use super::holdings::{Holdings, Ownership, Pen};
+use super::launches::{LaunchDisk, Launches};
 use super::live::{CheckKey, Live};
 use super::predecessors::Predecessors;
 use super::recovery::{self, KillFile, TIDEGATE};
@@ -153,6 +154,7 @@ pub(super) struct Inner {
     mirrored: Mutex<HashMap<ServiceSlot, PerVariant<MirrorCounts>>>,
     pub(super) rollouts: Rollouts,
     pub(super) ejections: Ejections,
+    pub(super) launches: Launches,
     checks_changed: Notify,
 }
 
@@ -164,6 +166,8 @@ pub struct Disk {
     pub kills: Sink,
     /// What rollouts see.
     pub evidence: EvidenceDisk,
+    /// Journals of launches.
+    pub launches: LaunchDisk,
     /// Who is told.
     pub events: Arc<Events>,
 }
@@ -242,6 +246,7 @@ impl Control {
             states: Box::new(move |bytes| states.with(|file| file.save(bytes))),
             kills: Box::new(move |bytes| kills.with(|file| file.write(bytes))),
             evidence,
+            launches: LaunchDisk { journals: Some((folder.journals(), folder.journal_reader())) },
             events: Arc::new(events),
         };
         let control = Self::start_on(disk, recovered, kept, lost, configs, tallies)?;
@@ -283,6 +288,8 @@ impl Control {
 
         let (rollouts, rollouts_alarm) =
             Rollouts::start(disk.evidence, tallies.clone(), now).map_err(io("start the checkpoints"))?;
+        let (launches, unread) = Launches::start(disk.launches, tallies.clone(), disk.events.clone())
+            .map_err(io("start the journals"))?;
         let inner = Inner {
             live: Mutex::default(),
             publisher: Publisher::new(),
@@ -296,6 +303,7 @@ impl Control {
             ownership: Ownership::default(),
             rollouts,
             ejections: Ejections::default(),
+            launches,
             windows: Mutex::new(Windows::new(tallies.clone())),
             mirrored: Mutex::default(),
             tallies,
@@ -313,7 +321,7 @@ impl Control {
             drop(control.save(desired));
         }
         control.record(by_us("start", control.generation()));
-        for alarm in start.alarm.into_iter().chain(rollouts_alarm) {
+        for alarm in start.alarm.into_iter().chain(rollouts_alarm).chain(unread) {
             eprintln!("tidegate: WARNING: {alarm}");
             control.record(AuditEntry { reason: Some(alarm), ..by_us("recovery", control.generation()) });
         }
@@ -430,6 +438,7 @@ impl Control {
         self.tick_rollouts(now, clock::wall());
         let table = self.table();
         self.windows().sample(now, table.services().iter().map(|service| ServiceSlot(service.slot)));
+        self.tick_launches(now, clock::wall());
         self.inner.publisher.sweep();
         let seen = self.inner.tallies.seen_generation();
         self.live().leaving.forget(seen);
@@ -476,12 +485,14 @@ impl Control {
             // The last word is somebody else's.
             self.inner.saver.end();
             self.end_rollouts();
+            self.inner.launches.stop();
             self.inner.events.stop();
             return true;
         }
         self.record(by_us("stop", self.generation()));
         let saved = self.inner.saver.stop(self.desired());
         self.stop_rollouts();
+        self.inner.launches.stop();
         self.inner.events.stop();
         saved
     }

@@ -71,6 +71,11 @@ impl<W> Pen<W> {
         Self(Arc::new(Mutex::new(Some(writer))))
     }
 
+    /// One that is laid down.
+    pub fn empty() -> Self {
+        Self(Arc::default())
+    }
+
     /// Writes; an error while it is laid down.
     pub fn with<T>(&self, write: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
         match self.held().as_mut() {
@@ -83,7 +88,7 @@ impl<W> Pen<W> {
         self.held().take();
     }
 
-    fn take_up(&self, writer: W) {
+    pub fn take_up(&self, writer: W) {
         *self.held() = Some(writer);
     }
 
@@ -163,6 +168,7 @@ impl Control {
             let is_written = || {
                 rollouts.checkpoints.is_written()
                     && rollouts.recorder.is_written()
+                    && self.inner.launches.is_written()
                     && self.inner.events.is_written()
             };
             self.inner.events.be_quiet(true);
@@ -178,6 +184,7 @@ impl Control {
         holdings.kills.lay_down();
         holdings.checkpoints.lay_down();
         self.inner.events.log.lay_down();
+        self.inner.launches.pen().lay_down();
         if let Some(log) = &rollouts.recorder.log {
             log.lay_down();
         }
@@ -215,6 +222,7 @@ impl Control {
         holdings.kills.take_up(folder.kill_file()?);
         holdings.checkpoints.take_up(folder.checkpoint_file());
         self.inner.events.log.take_up(folder.audit_log(AuditLimits::default())?);
+        self.inner.launches.pen().take_up(folder.journals());
         if let Some(log) = &self.inner.rollouts.recorder.log {
             log.take_up(folder.record_log(RecordLimits::default()));
         }

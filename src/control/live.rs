@@ -41,12 +41,14 @@ pub struct CheckKey {
 struct Checked {
     hysteresis: Hysteresis,
     error: Option<Arc<str>>,
+    /// How many failed, the last one and those right before it.
+    failed: u32,
     users: Vec<(usize, Variant)>,
 }
 
 impl Checked {
     fn at(health: Health) -> Self {
-        Self { hysteresis: Hysteresis::at(health), error: None, users: Vec::new() }
+        Self { hysteresis: Hysteresis::at(health), error: None, failed: 0, users: Vec::new() }
     }
 }
 
@@ -261,12 +263,27 @@ impl Live {
         self.checks.get(&CheckKey { way: way.clone(), settings })?.error.clone()
     }
 
+    /// The endpoints of a variant, but for those that rest, whose last checks failed: which, how many in a row, and why.
+    pub fn failing(&self, service: &Service, variant: Variant) -> Vec<(Arc<Endpoint>, u32, Arc<str>)> {
+        let settings = &service.settings.health[variant];
+        let members = service.groups[variant].members().iter();
+        let in_use = members.filter(|member| member.standing != Standing::Draining);
+        let failing = in_use.filter_map(|member| {
+            let endpoint = &member.endpoint;
+            let key = CheckKey { way: endpoint.way().clone(), settings: settings.clone() };
+            let checked = self.checks.get(&key).filter(|checked| checked.failed > 0)?;
+            Some((endpoint.clone(), checked.failed, checked.error.clone().unwrap_or_default()))
+        });
+        failing.collect()
+    }
+
     /// Takes in the result of a check. If it changes the health of the endpoint, the services that use it are
     /// rebuilt and a table has to be published.
     pub fn checked(&mut self, key: &CheckKey, result: Result<(), String>, now: Instant) -> Option<Flip> {
         let checked = self.checks.get_mut(key)?;
         let from = checked.hysteresis.health();
         checked.hysteresis = checked.hysteresis.after(result.is_ok(), &key.settings);
+        checked.failed = if result.is_ok() { 0 } else { checked.failed.saturating_add(1) };
         checked.error = result.err().map(Into::into);
         let to = checked.hysteresis.health();
         if from == to {

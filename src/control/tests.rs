@@ -145,7 +145,13 @@ impl SlowDisk {
         let kills: Sink =
             Box::new(move |_| if kills_work { Ok(()) } else { Err(io::ErrorKind::Other.into()) });
         tell.send(Ok(())).unwrap();
-        let disk = Disk { states, kills, evidence: EvidenceDisk::none(), events: Arc::new(events) };
+        let disk = Disk {
+            states,
+            kills,
+            evidence: EvidenceDisk::none(),
+            launches: LaunchDisk::default(),
+            events: Arc::new(events),
+        };
         let fresh = Recovered { payload: None, origin: Origin::Fresh };
         let configs = vec![config("cart"), config("shop")];
         let control = Control::start_on(disk, fresh, None, None, configs, Tallies::new(0)).unwrap();

@@ -512,7 +512,7 @@ fn at_once(control: &Control, found: &FoundStep, now: Instant) -> bool {
     attempt.at_once().unwrap_or(true)
 }
 
-fn us() -> Who {
+pub(super) fn us() -> Who {
     Who { actor: TIDEGATE.to_owned(), claimed: None, reason: None }
 }
 

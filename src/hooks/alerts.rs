@@ -13,11 +13,11 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::call::causes;
 use super::notice::ALERTMANAGER;
 use super::settings::{AlertAction, AlertSettings, HookSettings, Token};
 use crate::clock;
 use crate::control::{Change, Control, Selection, Who};
+use crate::outbound::causes;
 use crate::rollout::Signal;
 
 /// Alertmanager's webhook, as far as it matters here.

@@ -1,22 +1,13 @@
 //! One call to the outside: a POST, a GET or a program, with a deadline and a bound on what comes back.
-//!
-//! Redirects are not followed: a notification goes where the configuration says, or nowhere. Of an address only scheme and
-//! host are ever shown, because with chat systems the path is the secret.
 
-use std::error::Error;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,37 +16,25 @@ use tokio::process::Command;
 use super::settings::{Call, Source, Token};
 use super::signature::{SIGNATURE, TIMESTAMP, sign};
 use crate::clock;
+use crate::outbound::{Address, HttpError, Outbound, authorize, prometheus, within};
 
 /// How much of an answer to a POST is read; its status is what counts.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How large the answer to a query may be.
-const QUERY_BYTES_MAX: usize = 1024 * 1024;
 /// How much of what a program says about its failure is kept.
 const COMPLAINT_BYTES_MAX: usize = 512;
-/// How long a connection is kept for the next call.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long what a program has said is waited for once it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Why a call came to nothing.
 #[derive(Debug, Error)]
 pub enum CallError {
-    /// The configuration names no such address.
-    #[error("{0:?} is no http:// or https:// address")]
-    Address(String),
-    /// Nobody there, or the connection broke.
-    #[error("{host}: {}", causes(.source.as_ref()))]
-    Unreachable {
-        /// Scheme and host.
-        host: String,
-        /// What happened.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// Too slow.
+    /// It does not come to an answer over HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// Too slow: the program, or all attempts together.
     #[error("{who}: no answer within {} s", .after.as_secs_f64())]
     Timeout {
-        /// Scheme and host, or the program.
+        /// The program, or the channel.
         who: String,
         /// The deadline.
         after: Duration,
@@ -67,12 +46,6 @@ pub enum CallError {
         host: String,
         /// The answer.
         status: StatusCode,
-    },
-    /// `https://` without anything to trust.
-    #[error("{host}: this system has no root certificates; install ca-certificates")]
-    NoRoots {
-        /// Scheme and host.
-        host: String,
     },
     /// The program does not start.
     #[error("run {program}")]
@@ -107,10 +80,11 @@ impl CallError {
                 let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
                 (status.is_client_error() && !again.contains(status)) || status.is_redirection()
             }
-            Self::Address(_) | Self::Gone => true,
-            Self::Unreachable { .. }
+            Self::Http(HttpError::Address(_) | HttpError::Token) | Self::Gone => true,
+            Self::Http(
+                HttpError::Unreachable { .. } | HttpError::Timeout { .. } | HttpError::NoRoots { .. },
+            )
             | Self::Timeout { .. }
-            | Self::NoRoots { .. }
             | Self::Start { .. }
             | Self::Exit { .. } => false,
         }
@@ -122,40 +96,14 @@ impl CallError {
     }
 }
 
-/// An error and what it came from, in one line.
-pub fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        let more = deeper.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = deeper.source();
-    }
-    text
-}
-
 /// Makes calls. Cheap to clone; connections are shared.
 #[derive(Clone)]
-pub struct Caller {
-    plain: Client<HttpConnector, Full<Bytes>>,
-    /// `None`: there is no certificate to trust.
-    secure: Option<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
-}
+pub struct Caller(Outbound);
 
 impl Caller {
-    /// Trusts what the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` say otherwise).
+    /// Trusts what the system trusts.
     pub fn new() -> Self {
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_idle_timeout(IDLE_MAX).pool_max_idle_per_host(2).pool_timer(TokioTimer::new());
-        builder.http1_max_buf_size(64 * 1024);
-        let secure = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .ok()
-            .map(|roots| builder.build(roots.https_only().enable_http1().build()));
-        Self { plain: builder.build_http(), secure }
+        Self(Outbound::new())
     }
 
     /// Calls with a JSON body; a 2xx or exit code 0 is a yes.
@@ -166,23 +114,16 @@ impl Caller {
         }
     }
 
-    /// Asks a source: `query` is percent-encoded already. Any status: those of errors have a body that says why.
-    pub async fn ask(&self, source: &Source, query: &str) -> Result<(StatusCode, Bytes), CallError> {
-        let url = format!("{}/api/v1/query?query={query}", source.url.trim_end_matches('/'));
-        let (uri, host) = address(&url)?;
+    /// Asks a source. Any status: those of errors have a body that says why.
+    pub async fn ask(&self, source: &Source, query: &str) -> Result<(StatusCode, Bytes), HttpError> {
+        let address = prometheus::address(&source.url, query)?;
         let mut request = Request::new(Full::default());
-        *request.uri_mut() = uri;
         if let Some(token) = &source.token {
-            request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
+            authorize(&mut request, token.reveal())?;
         }
-        let answer = async {
-            let answer = self.send(request, &host).await?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), QUERY_BYTES_MAX).collect().await;
-            let body = body.map_err(|source| CallError::Unreachable { host: host.clone(), source })?;
-            Ok((status, body.to_bytes()))
-        };
-        within(source.timeout, &host, answer).await
+        let answer = self.0.exchange(&address, request, prometheus::ANSWER_BYTES_MAX);
+        let answer = within(source.timeout, &address, answer).await?;
+        Ok((answer.status(), answer.into_body()))
     }
 
     async fn post(
@@ -192,10 +133,9 @@ impl Caller {
         timeout: Duration,
         body: Bytes,
     ) -> Result<(), CallError> {
-        let (uri, host) = address(url)?;
+        let address = Address::parse(url)?;
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(secret) = secret {
@@ -206,65 +146,15 @@ impl Caller {
             }
         }
         let answer = async {
-            let answer = self.send(request, &host).await?;
+            let answer = self.0.send(&address, request).await?;
             let status = answer.status();
             // Read to its end, so that the connection serves the next call; a long answer costs only that.
             let _ = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-            if status.is_success() { Ok(()) } else { Err(CallError::Status { host: host.clone(), status }) }
+            let host = || address.host.clone();
+            if status.is_success() { Ok(()) } else { Err(CallError::Status { host: host(), status }) }
         };
-        within(timeout, &host, answer).await
+        within(timeout, &address, answer).await
     }
-
-    async fn send(
-        &self,
-        mut request: Request<Full<Bytes>>,
-        host: &str,
-    ) -> Result<Response<Incoming>, CallError> {
-        let agent = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-        request.headers_mut().insert(USER_AGENT, agent);
-        let answer = if request.uri().scheme_str() == Some("https") {
-            match &self.secure {
-                Some(secure) => secure.request(request).await,
-                None => return Err(CallError::NoRoots { host: host.to_owned() }),
-            }
-        } else {
-            self.plain.request(request).await
-        };
-        answer.map_err(|source| CallError::Unreachable { host: host.to_owned(), source: source.into() })
-    }
-}
-
-fn address(url: &str) -> Result<(Uri, String), CallError> {
-    let uri: Uri = url.parse().map_err(|_| CallError::Address(shown(url)))?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some(scheme @ ("http" | "https")), Some(host)) => {
-            let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
-            let host = format!("{scheme}://{host}{port}");
-            Ok((uri, host))
-        }
-        _ => Err(CallError::Address(shown(url))),
-    }
-}
-
-/// What may be shown of an address that is none.
-fn shown(url: &str) -> String {
-    url.chars().take_while(|char| *char != '@').take(12).chain("…".chars()).collect()
-}
-
-fn bearer(token: &Token) -> Result<HeaderValue, CallError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
-        .map_err(|_| CallError::Address("a token with a line break".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-async fn within<T>(
-    after: Duration,
-    who: &str,
-    work: impl Future<Output = Result<T, CallError>>,
-) -> Result<T, CallError> {
-    let late = |_| CallError::Timeout { who: who.to_owned(), after };
-    tokio::time::timeout(after, work).await.map_err(late)?
 }
 
 /// Runs a program: `body` on its standard input, no environment but `PATH`, a process group of its own.

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::call::{Caller, causes};
+use super::call::Caller;
 use super::desk::Desk;
 use super::rounds::Rounds;
 use super::settings::HookSettings;
+use crate::outbound::causes;
 use crate::rollout::{Phase, View, Waiting};
 
 /// The pause after the first question; doubled until [`PAUSE_MAX`].

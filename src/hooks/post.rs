@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::call::{CallError, Caller, causes};
+use super::call::{CallError, Caller};
 use super::desk::Desk;
 use super::notice::{Notice, TIDEGATE, is_person, is_told};
 use super::outbox::Outbox;
 use super::reminders::{Escalations, Progress};
 use super::settings::HookSettings;
 use crate::clock;
+use crate::outbound::causes;
 use crate::rollout::View;
 use crate::store::AuditEntry;
 

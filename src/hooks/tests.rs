@@ -19,6 +19,7 @@ use super::post::Post;
 use super::signature::sign;
 use super::*;
 use crate::clock::Timestamp;
+use crate::outbound::causes;
 use crate::rollout::{
     Circumstances, Compare, Confirms, Gates, Hold, MetricGate, MetricSource, OnFail, OnInconclusive, PerRole,
     Phase, Plan, Rollout, Stage, Tick, Verdict, Waiting, Windows,
@@ -294,7 +295,7 @@ async fn a_program_that_fails_says_why_and_one_that_is_missing_too() {
     let missing = command(&["/nowhere/at-all"], Duration::from_secs(30));
     let error = caller.call(&missing, Bytes::new()).await.unwrap_err();
     assert!(!error.is_answer(), "{error}");
-    assert!(call::causes(&error).starts_with("run /nowhere/at-all: No such file"), "{error}");
+    assert!(causes(&error).starts_with("run /nowhere/at-all: No such file"), "{error}");
 }
 
 #[tokio::test]

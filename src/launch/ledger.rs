@@ -14,6 +14,9 @@ use super::run::{Next, Run, State};
 use crate::clock::Timestamp;
 use crate::traffic::Variant;
 
+/// How long a lease lasts after it was last heard of: 15 s.
+pub const LEASE_MS: u64 = 15_000;
+
 /// A launch and all that is known of it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Ledger {

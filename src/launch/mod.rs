@@ -10,20 +10,29 @@
 mod entry;
 mod figures;
 mod ledger;
+mod lint;
+mod phrases;
 mod plan;
 mod readiness;
+mod roles;
+pub mod report;
 mod run;
+mod sentences;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use entry::{Entry, Outcome, Record, Step, Stop, Told, Verdict};
 pub use figures::{Figures, Minute, Total, VariantFigures};
-pub use ledger::{Lease, Ledger, Misfit, Signature, Vote};
+pub use ledger::{LEASE_MS, Lease, Ledger, Misfit, Signature, Vote};
+pub use lint::lint;
 pub use plan::{
     Action, Breaker, Check, CheckKind, Command, Comms, Contact, FlagsOff, GoNoGo, HttpCheck, Item, ItemKind,
     Launch, Limit, Phase, Policy, Rollout, SchemaCheck, Tier, Undo, Variable, Warmup, Window,
 };
 pub use readiness::Unmet;
+pub use roles::Roles;
+pub use report::Report;
 pub use run::{Next, PhaseRun, PhaseState, Run, State};
+pub use sentences::{Form, Mark, Sentence, Story, in_ascii, told_figures};
 pub use words::expand;

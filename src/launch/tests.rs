@@ -7,11 +7,11 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::traffic::Variant;
 
-fn command(word: &str) -> Command {
+pub(super) fn command(word: &str) -> Command {
     Command::Argv(vec![word.into()])
 }
 
-fn phase(id: &str, action: Action, undo: Undo) -> Phase {
+pub(super) fn phase(id: &str, action: Action, undo: Undo) -> Phase {
     Phase {
         id: id.into(),
         title: None,
@@ -25,11 +25,11 @@ fn phase(id: &str, action: Action, undo: Undo) -> Phase {
     }
 }
 
-fn does(id: &str) -> Phase {
+pub(super) fn does(id: &str) -> Phase {
     phase(id, Action::Command { run: command("do") }, Undo::Command { run: command("undo") })
 }
 
-fn launch(phases: Vec<Phase>) -> Launch {
+pub(super) fn launch(phases: Vec<Phase>) -> Launch {
     Launch {
         name: "shop-2.0.2".into(),
         service: "shop".into(),

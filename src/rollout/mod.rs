@@ -21,6 +21,7 @@ mod evidence;
 mod guard;
 mod judge;
 mod machine;
+mod mistake;
 mod per_role;
 mod plan;
 mod record;
@@ -32,12 +33,14 @@ mod verdict;
 mod view;
 mod windows;
 
+pub use crate::wording::{grouped, span};
 pub use act::{Act, Circumstances, Effect, Refusal, Shift, Step, Verb};
 pub use evidence::{Count, Evidence, Mirrored, QUANTILES, Reading, Signal, Stratum, StratumEvidence};
 pub use guard::{Guard, News, TICK_COUNTED_MAX, Tick, Told, Until, Waiting};
 pub use judge::foresight::{Foresight, foresee};
 pub use judge::{Finding, Judge, Moment};
 pub use machine::{Ending, GuardMode, Moving, Phase, Rollout, Stop};
+pub use mistake::{Mistake, Severity};
 pub use per_role::PerRole;
 pub use plan::{
     BusinessGate, Compare, Confirms, ErrorsGate, Gates, HealthGate, Hold, LatencyGate, MetricGate,
@@ -45,7 +48,6 @@ pub use plan::{
 };
 pub use record::{Difference, Line, ReplayError, Replayed, replay};
 pub use schedule::{SCHEDULES, schedule};
-pub use sentences::{grouped, span};
 pub use verdict::{Failure, GateReading, Verdict, Wait};
 pub use view::{Freeze, View};
 pub use windows::{Window, Windows, is_zone, next_time_of_day};

@@ -7,34 +7,7 @@ use std::time::Duration;
 use super::guard::{News, Waiting};
 use super::machine::{Ending, Moving, Phase, Stop};
 use super::verdict::{Failure, Verdict, Wait};
-
-/// A length of time as people say it, in its two largest units: `45 s`, `15 min`, `1 h 30 min`, `2 d`.
-pub fn span(length: Duration) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
-    let ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    let Some(at) = UNITS.iter().position(|(unit, _)| ms >= *unit) else {
-        return if ms == 0 { "0 s".to_owned() } else { format!("{ms} ms") };
-    };
-    let (unit, name) = UNITS[at];
-    let large = format!("{} {name}", ms / unit);
-    match UNITS.get(at + 1) {
-        Some((smaller, name)) if ms % unit >= *smaller => format!("{large} {} {name}", ms % unit / smaller),
-        _ => large,
-    }
-}
-
-/// A count with its thousands apart: `1,200`.
-pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+pub(super) use crate::wording::{grouped, span};
 
 fn span_ms(ms: u64) -> String {
     span(Duration::from_millis(ms))

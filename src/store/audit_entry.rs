@@ -11,7 +11,9 @@ pub struct AuditEntry {
     pub time: Timestamp,
     /// What: `shift`, `kill`, `arm`, `deploy`, `freeze`, `override`, `reload`, `start`, `stop`, `recovery`, `health`,
     /// `signal`, `unsaved`, `saved`, `certificates`; of rollouts `rollout-start`, `rollout-stage`, `rollout-suspect`, `rollout-pause`,
-    /// `rollout-resume`, `rollout-rollback`, `rollout-promotion`, `rollout-keep-over`, `rollout-progress`.
+    /// `rollout-resume`, `rollout-rollback`, `rollout-promotion`, `rollout-keep-over`, `rollout-progress`; of launches `launch-plan`,
+    /// `launch-sign`, `launch-vote`, `launch-start`, `launch-phase`, `launch-attended`, `launch-unattended`, `launch-unwatched`,
+    /// `launch-stop`, `launch-end`; and what people are told on schedule: `launch-soon`, `launch-progress`, `launch-overdue`, `launch-flags`.
     pub what: String,
     /// The generation from which it is in force.
     pub generation: u64,
@@ -23,6 +25,9 @@ pub struct AuditEntry {
     /// The service, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The launch, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<String>,
     /// The state before, as people write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,

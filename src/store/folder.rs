@@ -23,8 +23,8 @@ use thiserror::Error;
 use super::recover::{self, MIGRATIONS};
 use super::state_file::STATE;
 use super::{
-    AuditLimits, AuditLog, AuditReader, CheckpointFile, RecordLimits, RecordLog, RecordReader, RecoverError,
-    Recovered, SecretError, SlotFile, StateFile, disk, secret,
+    AuditLimits, AuditLog, AuditReader, CheckpointFile, JournalReader, Journals, RecordLimits, RecordLog,
+    RecordReader, RecoverError, Recovered, SecretError, SlotFile, StateFile, disk, secret,
 };
 
 const LOCK: &str = "lock";
@@ -178,6 +178,16 @@ impl StateFolder {
     /// A reader of the rollouts' records; it may be cloned and used beside the writer.
     pub fn record_reader(&self) -> RecordReader {
         RecordReader::new(&self.owned.path)
+    }
+
+    /// The writer of the launches' journals. Have one.
+    pub fn journals(&self) -> Journals {
+        Journals::new(self.owned.clone())
+    }
+
+    /// A reader of the launches' journals; it may be cloned and used beside the writer.
+    pub fn journal_reader(&self) -> JournalReader {
+        JournalReader::new(&self.owned.path)
     }
 
     /// Reads the secret in the file `name` of this folder; if there is none, keeps what `make` gives, with

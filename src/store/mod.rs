@@ -8,6 +8,7 @@
 //! | `audit.log`, `audit.log.1` … | JSON lines, rotated by size | appended |
 //! | `guards` | the running evidence of all rollouts | every few seconds: temp, fsync, rename |
 //! | `rollouts/SERVICE-ID.jsonl` | what a rollout saw, two parts by size, the newest 20 of a service | appended |
+//! | `launches/NAME.jsonl` | what happened in a launch, the newest 200 | appended, each line waited for |
 //! | `state.damaged-1`, … | what could not be read, kept for a person to look at | at start |
 //! | secrets | made once, readable by the owner alone | at first use |
 //!
@@ -21,6 +22,7 @@ mod audit_log;
 mod checkpoint_file;
 mod disk;
 mod folder;
+mod journal;
 mod record_log;
 mod recover;
 mod secret;
@@ -31,6 +33,7 @@ pub use audit_entry::AuditEntry;
 pub use audit_log::{AuditLimits, AuditLog, AuditReader};
 pub use checkpoint_file::CheckpointFile;
 pub use folder::{OpenError, StateFolder};
+pub use journal::{JournalReader, Journals};
 pub use record_log::{RecordLimits, RecordLog, RecordReader};
 pub use recover::{Origin, RecoverError, Recovered};
 pub use secret::SecretError;

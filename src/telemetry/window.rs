@@ -102,6 +102,16 @@ impl Windows {
         }
     }
 
+    /// What happened in the last `window`, at most a minute.
+    pub fn lately(&self, slot: ServiceSlot, now: Instant, window: Duration) -> PerVariant<Lately> {
+        let track = self.tracks.get(slot.0 as usize).and_then(Option::as_ref);
+        let (Some(track), Some(counts)) = (track, self.tallies.merged(slot)) else {
+            return PerVariant::default();
+        };
+        let window = window.min(LONG);
+        PerVariant::from_fn(|variant| track.lately(now, window, Duration::ZERO, variant, &counts[variant]))
+    }
+
     /// The windows that end now. All zero for a service that was never seen to do anything.
     pub fn view(&self, slot: ServiceSlot, now: Instant) -> PerVariant<WindowView> {
         let track = self.tracks.get(slot.0 as usize).and_then(Option::as_ref);

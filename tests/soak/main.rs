@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tidegate::admin::api::{Changed, Upgraded};
 use tidegate::clock;
 use tidegate::config::{self, Overrides};
-use tidegate::control::{Change, Control, Disk, Events, EvidenceDisk, Selection, Who};
+use tidegate::control::{Change, Control, Disk, Events, EvidenceDisk, LaunchDisk, Selection, Who};
 use tidegate::store::{AuditLimits, Origin as Whence, Recovered, StateFolder};
 use tidegate::telemetry::Tallies;
 use tidegate::traffic::Weight;
@@ -168,8 +168,13 @@ async fn a_kill_does_not_wait_for_a_shift_that_waits_for_a_slow_disk() {
         let _ = begins.send(go);
         going.recv_timeout(Duration::from_millis(200)).map_or(Ok(()), |()| Ok::<_, io::Error>(()))
     };
-    let disk =
-        Disk { states: Box::new(slow), kills: Box::new(|_| Ok(())), events, evidence: EvidenceDisk::none() };
+    let disk = Disk {
+        states: Box::new(slow),
+        kills: Box::new(|_| Ok(())),
+        events,
+        evidence: EvidenceDisk::none(),
+        launches: LaunchDisk::default(),
+    };
     let fresh = Recovered { payload: None, origin: Whence::Fresh };
     let services = config.control.services;
     let control = Control::start_on(disk, fresh, None, None, services, Tallies::new(1)).unwrap();

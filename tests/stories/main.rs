@@ -13,6 +13,7 @@ mod endpoint_changes;
 mod endpoints;
 mod grpc;
 mod kill;
+mod launches;
 mod many_services;
 mod mirror;
 mod probes;

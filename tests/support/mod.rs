@@ -17,6 +17,7 @@ pub mod names;
 pub mod origin;
 pub mod peer;
 pub mod program;
+pub mod registry;
 pub mod site;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use load::{By, Load, Seen, assert_share};
 pub use metrics::Metrics;
 pub use names::{NameServer, name_server};
 pub use origin::{Mood, Origin, origin};
+pub use registry::Registry;
 pub use site::{Book, Site};
 
 /// After this a condition is not going to come true any more.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::launch::{Entry, Figures, HttpCheck, Launch, Ledger, Outcome, Record, State, Step, Unmet, Warmup};
+pub use crate::launch::LEASE_MS;
+use crate::launch::{
+    Entry, Figures, HttpCheck, Launch, Ledger, Next, Outcome, Record, State, Step, Unmet, Warmup,
+};
 use crate::traffic::Variant;
-
-/// How long a lease lasts after it was last heard of: 15 s.
-pub const LEASE_MS: u64 = 15_000;
 
 /// The longest journal page, in records.
 pub const RECORDS_MAX: usize = 1000;
@@ -52,6 +52,14 @@ pub struct LaunchView {
     pub warnings: Vec<String>,
 }
 
+impl LaunchView {
+    /// Of what is known at this moment.
+    pub fn of(ledger: Ledger, figures: Option<Figures>, at: Timestamp) -> Self {
+        let unmet = if ledger.run.state == State::Idle { ledger.unmet(at) } else { Vec::new() };
+        Self { unattended: ledger.is_unattended(), ledger, unmet, figures, warnings: Vec::new() }
+    }
+}
+
 /// A launch in a list.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct LaunchSummary {
@@ -74,6 +82,29 @@ pub struct LaunchSummary {
     /// When it was over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+}
+
+impl LaunchSummary {
+    /// Of what is known.
+    pub fn of(ledger: &Ledger) -> Self {
+        let (launch, run) = (&ledger.launch, &ledger.run);
+        let at = match ledger.next() {
+            Next::Await { phase, step } => Some((phase, Some(step))),
+            Next::Do { phase, .. } | Next::Choose { phase, .. } => Some((phase, None)),
+            Next::Nothing | Next::Finish(_) => None,
+        };
+        let phase = at.and_then(|(at, step)| Some((launch.phases.get(at)?.id.clone(), step)));
+        Self {
+            name: launch.name.clone(),
+            service: launch.service.clone(),
+            state: run.state,
+            unattended: ledger.is_unattended(),
+            phase,
+            planned: ledger.planned,
+            started: run.started,
+            ended: run.ended,
+        }
+    }
 }
 
 /// `POST /v1/launches/NAME/sign`.

@@ -305,6 +305,9 @@ pub struct ServiceStatus {
     /// What is copied to the candidate; absent if nothing is and nothing ever was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorStatus>,
+    /// The launch that runs, or whose window is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<LaunchSummary>,
     /// Both variants.
     pub variants: PerVariant<VariantStatus>,
     /// Where the configuration file and what is in force differ, one sentence each.

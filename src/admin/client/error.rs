@@ -158,16 +158,3 @@ fn several(sockets: &[PathBuf]) -> String {
     }
     text
 }
-
-/// `text` without anything that a terminal would obey: control characters are left out, line breaks and
-/// tabs become spaces, and so do the marks that reverse the direction of writing.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .filter_map(|c| match c {
-            '\n' | '\t' | '\u{2028}' | '\u{2029}' => Some(' '),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => None,
-            c if c.is_control() => None,
-            c => Some(c),
-        })
-        .collect()
-}

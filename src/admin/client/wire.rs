@@ -12,9 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::error::{ClientError, printable};
+use super::error::ClientError;
 use super::{Terms, not_understood};
 use crate::admin::api::{IDEMPOTENCY_KEY, Problem};
+use crate::wording::printable;
 
 /// What an answer may measure: the status of some 100 000 services.
 const ANSWER_BYTES_MAX: usize = 256 << 20;

@@ -7,6 +7,7 @@
 mod answer;
 mod endpoints;
 mod explain;
+mod launches;
 mod listener;
 mod patience;
 mod places;
@@ -16,7 +17,7 @@ mod routes;
 mod status;
 
 pub use listener::{AdminError, AdminListener};
-pub use routes::{Break, MakePlan, Reload, Stop, Ties, Upgrade};
+pub use routes::{Admit, Break, MakePlan, Reload, Speaks, Stop, Ties, Upgrade};
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::answer::{body, json, problem};
 use super::places::Places;
-use super::{endpoints, probes, rollouts, status};
+use super::{endpoints, launches, probes, rollouts, status};
 use crate::admin::api::{
     ArmRequest, BreakRequest, Changed, DeployRequest, Event, Explanation, IDEMPOTENCY_KEY, KillRequest,
     MirrorRequest, OverrideAnswer, OverrideRequest, PlanRequest, Predecessor, Problem, ProblemKind,
@@ -30,6 +30,7 @@ use crate::admin::api::{
 };
 use crate::clock::{self, Timestamp};
 use crate::control::{self, Change, Committed, Control, Delta, Deployed, IdempotencyKey, Selection, Who};
+use crate::launch::Launch;
 use crate::rollout::{Act, Plan, Verb};
 use crate::routing::Service;
 use crate::telemetry::names;
@@ -58,6 +59,10 @@ pub type Stop = Box<dyn Fn(bool, Who) -> Stopping + Send + Sync>;
 /// Makes a plan of what was asked for at a moment; the error is the text of all its problems.
 pub type MakePlan =
     Box<dyn Fn(PlanRequest, Timestamp) -> Result<(Arc<Plan>, Vec<String>), String> + Send + Sync>;
+/// What could be better about a launch, as far as the configuration knows, or all that it lacks for one.
+pub type Admit = Box<dyn Fn(&Launch, Timestamp) -> Result<Vec<String>, Vec<String>> + Send + Sync>;
+/// Whether a user may speak for a role in launches; the error says who may.
+pub type Speaks = Box<dyn Fn(&str, Option<&str>) -> Result<(), String> + Send + Sync>;
 /// Makes the demo's green misbehave.
 pub type Break = Box<dyn Fn(BreakRequest) -> Result<(), Problem> + Send + Sync>;
 
@@ -87,6 +92,10 @@ pub struct Ties {
     pub upgrade: Upgrade,
     /// Makes plans for rollouts, from schedules, files and what the configuration names.
     pub plan: MakePlan,
+    /// Whether the configuration has what a launch needs.
+    pub admit: Admit,
+    /// Who may sign and vote.
+    pub speaks: Speaks,
     /// In the demo: makes green misbehave.
     pub breaks: Option<Break>,
 }
@@ -95,6 +104,8 @@ pub struct Ties {
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub(super) actor: String,
+    /// The name of the user, if it has one.
+    pub(super) user: Option<Arc<str>>,
     /// Whether it could do whatever this process can, anyway.
     is_owner: bool,
 }
@@ -106,14 +117,13 @@ impl Peer {
         let is_owner = credentials
             .as_ref()
             .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw());
-        let actor = match credentials {
-            Ok(peer) => match user_name(peer.uid()) {
-                Some(name) => format!("uid {} ({name})", peer.uid()),
-                None => format!("uid {}", peer.uid()),
-            },
-            Err(_) => "unknown".to_owned(),
+        let user = credentials.as_ref().ok().and_then(|peer| user_name(peer.uid()));
+        let actor = match (credentials, &user) {
+            (Ok(peer), Some(name)) => format!("uid {} ({name})", peer.uid()),
+            (Ok(peer), None) => format!("uid {}", peer.uid()),
+            (Err(_), _) => "unknown".to_owned(),
         };
-        Self { actor, is_owner }
+        Self { actor, user: user.map(Into::into), is_owner }
     }
 
     pub(super) fn who(&self, claimed: Option<String>, reason: Option<String>) -> Result<Who, Problem> {
@@ -147,6 +157,7 @@ pub fn router(ties: Arc<Ties>) -> Router {
         .route("/v1/services/{service}/override", post(tester_cookie))
         .merge(endpoints::routes())
         .merge(rollouts::routes())
+        .merge(launches::routes())
         .merge(probes::routes())
         .route("/v1/wait", get(wait))
         .route("/v1/events", get(events))
@@ -625,7 +636,10 @@ fn undo(change: &Change, changes: &[Delta]) -> Option<String> {
         Change::Endpoints(_) => changed.first().and_then(|delta| {
             delta.endpoints.as_ref().and_then(|told| endpoints::undo(&delta.service, told))
         }),
-        Change::Deploy { .. } | Change::Rollout { act: Act::Step { .. }, .. } | Change::Steps(_) => None,
+        Change::Deploy { .. }
+        | Change::Rollout { act: Act::Step { .. }, .. }
+        | Change::Steps(_)
+        | Change::Trip { .. } => None,
     }
 }
 
@@ -685,7 +699,7 @@ pub(super) fn text(what: &str, text: Option<String>) -> Result<Option<String>, P
     Ok(Some(text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()))
 }
 
-fn invalid_query(error: &axum::extract::rejection::QueryRejection) -> Problem {
+pub(super) fn invalid_query(error: &axum::extract::rejection::QueryRejection) -> Problem {
     problem(ProblemKind::Invalid, format!("the query is not what was expected: {}", error.body_text()))
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::admin::api::{
-    Ejection, EndpointStatus, MirrorStatus, RolloutStatus, ServiceStatus, VariantStatus,
+    Ejection, EndpointStatus, LaunchSummary, MirrorStatus, RolloutStatus, ServiceStatus, VariantStatus,
 };
 use crate::clock::Timestamp;
 use crate::control::{Control, Desired};
@@ -41,6 +41,7 @@ pub fn service(
         lock: desired.service(name).and_then(|state| state.lock.clone()),
         rollout: control.rollout(name).as_ref().map(RolloutStatus::of),
         mirror: mirror_status(control, service),
+        launch: control.launch_of(name, wall).map(|ledger| LaunchSummary::of(&ledger)),
         variants: PerVariant::from_fn(|variant| {
             let seen = Seen {
                 window: &windows[variant],

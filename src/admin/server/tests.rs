@@ -48,6 +48,8 @@ impl Server {
             stop: Box::new(|_, _| Stopping { drain_ms: 0 }),
             upgrade: Box::new(|_, _| Box::pin(async { unreachable!() })),
             plan: Box::new(|request, _| Err(format!("2 problems\n  {request:?}"))),
+            admit: Box::new(|_, _| Ok(Vec::new())),
+            speaks: Box::new(|_, _| Ok(())),
             breaks: None,
         };
         Self { control, ties: std::sync::Arc::new(ties), _folder: folder }

@@ -34,6 +34,7 @@ fn service(index: usize) -> ServiceStatus {
         changed_at: 41,
         lock: None,
         mirror: None,
+        launch: None,
         rollout: None,
         variants: PerVariant { blue: variant(Variant::Blue), green: variant(Variant::Green) },
         drift: Vec::new(),

@@ -27,11 +27,18 @@ pub(in crate::config) struct Reader<'f> {
     at: String,
     line: u64,
     seen: BTreeMap<String, (u64, Option<String>)>,
+    names_elsewhere: bool,
 }
 
 impl<'f> Reader<'f> {
     pub(in crate::config) fn new(findings: &'f mut Findings, at: &str, line: u64) -> Self {
-        Self { findings, at: at.to_owned(), line: line.max(1), seen: BTreeMap::new() }
+        Self { findings, at: at.to_owned(), line: line.max(1), seen: BTreeMap::new(), names_elsewhere: false }
+    }
+
+    /// Where no configuration is at hand: any name may be in it.
+    pub(in crate::config) fn with_names_elsewhere(mut self) -> Self {
+        self.names_elsewhere = true;
+        self
     }
 
     pub(super) fn line(&self) -> u64 {
@@ -76,7 +83,8 @@ impl<'f> Reader<'f> {
         names: impl Iterator<Item = &'k Arc<str>> + Clone,
     ) -> Option<Arc<str>> {
         let Name(name) = self.read(place, written)?;
-        if names.clone().any(|known| *known == name) {
+        let is_elsewhere = self.names_elsewhere && kind != "schedule";
+        if is_elsewhere || names.clone().any(|known| *known == name) {
             return Some(name);
         }
         let why = unknown(&name, kind, section, names.map(|name| &**name));
