@@ -18,7 +18,7 @@ report=${REPORT:-launch-report.md}
 tidegate lint "$file" || exit $?
 
 # 2. On the book: from here on it can be signed and voted for, and people are reminded.
-planned=$(tidegate launch plan -f "$file" --json) || exit $?
+planned=$(tidegate launch plan -f "$file" --book --json) || exit $?
 name=$(printf '%s\n' "$planned" | tr -d '\n' | sed 's/.*"launch": *{ *"name": *"\([^"]*\)".*/\1/')
 echo "$name is on the book"
 

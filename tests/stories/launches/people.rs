@@ -22,7 +22,7 @@ async fn nobody_starts_what_is_not_signed_voted_and_checked() {
         let arguments: Vec<&str> = line.split(' ').collect();
         site.tidegate(&arguments).await.with(code)
     };
-    let plan = run("launch plan -f launch.yaml", 0).await;
+    let plan = run("launch plan -f launch.yaml --book", 0).await;
     for part in ["db-backup", "devops", "pm", "qa", "expand", "traffic"] {
         assert!(plan.contains(part), "{part}: {plan}");
     }
@@ -34,11 +34,11 @@ async fn nobody_starts_what_is_not_signed_voted_and_checked() {
     let refused = run("launch sign shop-2 db-backup --role devops", 3).await;
     assert!(refused.contains("evidence"), "{refused}");
     run("launch sign shop-2 db-backup --role devops --evidence s3://backups/17", 0).await;
-    run("launch vote shop-2 pm go", 0).await;
-    run("launch vote shop-2 qa no-go --note flaky", 0).await;
+    run("launch vote shop-2 go --role pm", 0).await;
+    run("launch vote shop-2 no-go --role qa --note flaky", 0).await;
     let refused = run("launch start -f launch.yaml", 3).await;
     assert!(refused.contains("qa voted no-go: flaky"), "{refused}");
-    run("launch vote shop-2 qa go", 0).await;
+    run("launch vote shop-2 go --role qa", 0).await;
     site.order("smoke", "exit 1");
     let refused = run("launch start -f launch.yaml", 3).await;
     assert!(refused.contains("smoke was checked, and the answer was no"), "{refused}");

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tidegate::launch::{State, Step};
 
 use crate::support::gate::new_folder;
+use crate::support::program::run;
 use crate::support::site::{Ended, columns};
 use crate::support::{Book, connect, get};
 
@@ -26,12 +27,12 @@ pub(super) struct Shop {
 impl Shop {
     /// `./up`.
     pub(super) async fn up() -> Self {
-        let shop = Self { folder: new_folder(), address: String::new() };
+        let mut shop = Self { folder: new_folder(), address: String::new() };
         copy(Path::new(EXAMPLE), shop.folder.path());
         let said = shop.sh("./up").await.with(0);
         let address = said.split_once("http://").and_then(|(_, rest)| rest.split_once(';'));
-        let address = address.unwrap_or_else(|| panic!("it does not say where it is: {said}")).0.to_owned();
-        Self { address, ..shop }
+        shop.address = address.unwrap_or_else(|| panic!("it does not say where it is: {said}")).0.to_owned();
+        shop
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -142,10 +143,10 @@ async fn the_example_goes_through_and_its_report_says_what_happened() {
     let shop = Shop::up().await;
     assert_eq!(shop.version().await, "2.0.1");
     assert!(!shop.columns().contains(&"discount_percent".to_owned()));
-    shop.tidegate("launch plan -f launch.yaml").await.with(0);
+    shop.tidegate("launch plan -f launch.yaml --book").await.with(0);
     let early = shop.tidegate("launch start -f launch.yaml").await.with(3);
     assert!(early.contains("tech-lead has not voted"), "{early}");
-    shop.tidegate("launch vote shop-2.0.2 tech-lead go").await.with(0);
+    shop.tidegate("launch vote shop-2.0.2 go --role tech-lead").await.with(0);
     let said = shop.tidegate("launch start -f launch.yaml").await.with(0);
     for id in ["expand", "deploy", "traffic", "observe"] {
         assert!(said.contains(id), "{id}: {said}");
@@ -183,7 +184,9 @@ async fn the_example_in_the_older_form_goes_through() {
 async fn the_example_is_taken_back_when_the_new_version_breaks_under_observation() {
     let shop = Shop::up().await;
     shop.change("launch.yaml", "for: 5s", "for: 1h");
-    shop.tidegate("launch plan -f launch.yaml && tidegate launch vote shop-2.0.2 tech-lead go").await.with(0);
+    shop.tidegate("launch plan -f launch.yaml --book && tidegate launch vote shop-2.0.2 go --role tech-lead")
+        .await
+        .with(0);
     let breaks = async {
         shop.book().has_begun("shop-2.0.2", 3, Step::Execute).await;
         fs::write(shop.path("run/broken-2.0.2"), "").unwrap();
@@ -216,7 +219,9 @@ async fn an_image_that_is_not_the_pinned_one_is_not_deployed() {
     let line = text.lines().find(|line| line.contains("DIGEST")).unwrap();
     let cut = &line[..line.len() - 8];
     shop.change("run/variables", line, cut);
-    shop.tidegate("launch plan -f launch.yaml && tidegate launch vote shop-2.0.2 tech-lead go").await.with(0);
+    shop.tidegate("launch plan -f launch.yaml --book && tidegate launch vote shop-2.0.2 go --role tech-lead")
+        .await
+        .with(0);
     let said = shop.tidegate("launch start -f launch.yaml").await.with(6);
     assert!(said.contains("sha256:"), "{said}");
     assert_eq!(shop.version().await, "2.0.1");
@@ -231,7 +236,7 @@ async fn the_recipe_for_ci_runs_the_example_and_hands_on_its_exit_code() {
     let votes = async {
         let book = shop.book();
         book.has_noted("shop-2.0.2", 1).await;
-        shop.tidegate("launch vote shop-2.0.2 tech-lead go").await.with(0);
+        shop.tidegate("launch vote shop-2.0.2 go --role tech-lead").await.with(0);
     };
     let line =
         format!(". run/variables && UPLOAD='cp \"$1\" run/uploaded.md' PAUSE=1 sh '{recipe}' launch.yaml");
@@ -245,4 +250,14 @@ async fn the_recipe_for_ci_runs_the_example_and_hands_on_its_exit_code() {
     shop.change("launch.yaml", "undo: none", "# undo: none");
     shop.change("launch.yaml", "launch: shop-2.0.2", "launch: shop-2.0.3");
     shop.sh(&line).await.with(2);
+}
+
+#[tokio::test]
+async fn the_scripts_are_what_shells_agree_on() {
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ci/release.sh");
+    let scripts = ["migrate", "check-schema", "deploy", "smoke", "up", "down", "settings"];
+    let scripts: Vec<_> = scripts.iter().map(|name| format!("{EXAMPLE}/{name}")).collect();
+    let arguments = ["-x", "-P", EXAMPLE, recipe].into_iter().chain(scripts.iter().map(String::as_str));
+    let Some(said) = run("shellcheck", &arguments.collect::<Vec<_>>(), b"").await else { return };
+    assert_eq!(said, "");
 }
