@@ -31,19 +31,20 @@ pub fn run(rows: &[Row], effort: &Effort, folder: &Path, kept: &Path) -> Outcome
         report.fleet(&fleet)?;
         for row in same {
             eprintln!("rivals: {} …", row.key);
-            let mut contest = Contest { row, fleet: &fleet, effort, folder, raw: &mut raw };
+            let mut contest =
+                Contest { row, fleet: &fleet, effort, folder, raw: &mut raw, left_out: Vec::new() };
             match &row.work {
                 Work::Cost(contenders) => {
                     let lines = contest.slices(contenders, counter.as_ref())?;
-                    report.cost(row, &lines)?;
+                    report.cost(row, &lines, &contest.left_out)?;
                 }
                 Work::Added(contenders) => {
                     let lines = contest.slices(contenders, None)?;
-                    report.added(row, &lines)?;
+                    report.added(row, &lines, &contest.left_out)?;
                 }
                 Work::Idle { tls } => {
                     let lines = contest.idle(*tls)?;
-                    report.idle(row, &lines)?;
+                    report.idle(row, &lines, &contest.left_out)?;
                 }
             }
         }
@@ -58,6 +59,8 @@ struct Contest<'a> {
     effort: &'a Effort,
     folder: &'a Path,
     raw: &'a mut File,
+    /// Who failed at this row, and how.
+    left_out: Vec<String>,
 }
 
 impl Contest<'_> {
@@ -70,9 +73,16 @@ impl Contest<'_> {
         if self.row.key == "modes" {
             self.write_people()?;
         }
-        for line in &lines {
-            self.slice(&line.contender, WARM_UP)?;
-        }
+        // Who fails under the first load would spoil the row for all.
+        let mut left_out = Vec::new();
+        lines.retain(|line| match self.warm_up(&line.contender) {
+            Ok(()) => true,
+            Err(error) => {
+                left_out.push(error.to_string());
+                false
+            }
+        });
+        self.left_out.extend(left_out);
         for round in 0..self.effort.rounds {
             // Everybody comes first once: whoever comes after a costly one may find the machine warmer.
             for at in 0..lines.len() {
@@ -105,10 +115,22 @@ impl Contest<'_> {
         Ok(lines)
     }
 
+    fn warm_up(&self, contender: &Contender) -> Outcome<()> {
+        let counted = self.slice(contender, WARM_UP)?.counted;
+        if counted.failed * 100 > counted.requests {
+            return Err(format!(
+                "{}: {} answers, {} failures",
+                contender.label, counted.requests, counted.failed
+            )
+            .into());
+        }
+        Ok(())
+    }
+
     fn slice(&self, contender: &Contender, time: Duration) -> Outcome<slice::Slice> {
         let proxy = contender.product.and_then(|product| self.fleet.proxy(product));
         slice::run(self.fleet, proxy, &contender.load, time, self.folder)
-            .map_err(|error| format!("{}, {}: {error}", self.row.key, contender.label).into())
+            .map_err(|error| format!("{}: {error}", contender.label).into())
     }
 
     fn idle(&mut self, tls: bool) -> Outcome<Vec<(Product, idle::Idle)>> {
@@ -117,8 +139,13 @@ impl Contest<'_> {
             if self.row.cannot.iter().any(|(who, _)| *who == proxy.product) {
                 continue;
             }
-            let idle = idle::run(self.fleet, proxy, tls, self.effort, self.folder)
-                .map_err(|error| format!("{}, {}: {error}", self.row.key, proxy.product.name()))?;
+            let idle = match idle::run(self.fleet, proxy, tls, self.effort, self.folder) {
+                Ok(idle) => idle,
+                Err(error) => {
+                    self.left_out.push(format!("{}: {error}", proxy.product.name()));
+                    continue;
+                }
+            };
             let mut record = serde_json::to_value(&idle)?;
             record["row"] = json!(self.row.key);
             record["who"] = json!(proxy.product.name());

@@ -80,14 +80,14 @@ fn compare(arguments: &[&str]) -> Outcome<()> {
         Effort {
             rounds: 2,
             slice: Duration::from_secs(1),
-            idle_connections: 500,
+            idle_connections: 1000,
             settle: Duration::from_secs(2),
         }
     } else {
         Effort {
             rounds: 6,
             slice: Duration::from_secs(3),
-            idle_connections: 2000,
+            idle_connections: 4000,
             settle: Duration::from_secs(12),
         }
     };

@@ -78,8 +78,11 @@ impl Report {
         self.say("```\n")
     }
 
-    pub fn cost(&mut self, row: &Row, lines: &[Line]) -> Outcome<()> {
-        let Some(ours) = lines.first() else { return Ok(()) };
+    pub fn cost(&mut self, row: &Row, lines: &[Line], left_out: &[String]) -> Outcome<()> {
+        let Some(ours) = lines.first().filter(|line| line.contender.product == Some(Product::Tidegate))
+        else {
+            return Err(format!("{}: nothing to compare with: {left_out:?}", row.key).into());
+        };
         self.title(row, &ours.contender.load)?;
         let instructions = if self.counts_instructions { " instructions each |" } else { "" };
         let dashes = if self.counts_instructions { "---|" } else { "" };
@@ -117,12 +120,14 @@ impl Report {
                 line.slices.iter().map(|slice| slice.counted.failed).sum::<u64>(),
             ))?;
         }
-        self.cannot(row)?;
+        self.missing(row, left_out)?;
         self.others(lines)
     }
 
-    pub fn added(&mut self, row: &Row, lines: &[Line]) -> Outcome<()> {
-        let Some(direct) = lines.first() else { return Ok(()) };
+    pub fn added(&mut self, row: &Row, lines: &[Line], left_out: &[String]) -> Outcome<()> {
+        let Some(direct) = lines.first().filter(|line| line.contender.product.is_none()) else {
+            return Err(format!("{}: the origin does not answer: {left_out:?}", row.key).into());
+        };
         self.title(row, &direct.contender.load)?;
         self.say(
             "| | p50 µs: min | median | added to p50 | p90 | p99 | p99.9 | CPU µs each | proxy busy | failed |\n\
@@ -144,12 +149,14 @@ impl Report {
                 line.slices.iter().map(|slice| slice.counted.failed).sum::<u64>(),
             ))?;
         }
-        self.cannot(row)?;
+        self.missing(row, left_out)?;
         self.others(lines)
     }
 
-    pub fn idle(&mut self, row: &Row, lines: &[(Product, Idle)]) -> Outcome<()> {
-        let Some((_, ours)) = lines.first() else { return Ok(()) };
+    pub fn idle(&mut self, row: &Row, lines: &[(Product, Idle)], left_out: &[String]) -> Outcome<()> {
+        let Some((Product::Tidegate, ours)) = lines.first() else {
+            return Err(format!("{}: nothing to compare with: {left_out:?}", row.key).into());
+        };
         self.say(&format!("## {}: {}\n", row.key, row.title))?;
         self.say(&format!("{} connections.\n", ours.connections))?;
         self.say(
@@ -167,7 +174,7 @@ impl Report {
                 mib(idle.closed_kib),
             ))?;
         }
-        self.cannot(row)?;
+        self.missing(row, left_out)?;
         self.say("")
     }
 
@@ -182,9 +189,13 @@ impl Report {
         self.say(&format!("Load by `{by}`; {} thread(s) each.\n", row.cores.threads))
     }
 
-    fn cannot(&mut self, row: &Row) -> Outcome<()> {
+    fn missing(&mut self, row: &Row, left_out: &[String]) -> Outcome<()> {
         for (product, why) in &row.cannot {
             self.say(&format!("\n{}: cannot; it {why}.", product.name()))?;
+        }
+        for failed in left_out {
+            eprintln!("\n*** rivals: LEFT OUT of {}: {failed}\n", row.key);
+            self.say(&format!("\nLEFT OUT: {failed}."))?;
         }
         for product in ALL.into_iter().filter(|product| product.program().is_none()) {
             self.say(&format!("\n{}: NOT HERE, left out.", product.name()))?;
