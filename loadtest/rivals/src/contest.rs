@@ -25,8 +25,9 @@ pub fn run(rows: &[Row], effort: &Effort, folder: &Path, kept: &Path) -> Outcome
     let counter = Counter::find();
     let mut raw = File::create(kept.join("slices.jsonl"))?;
     let mut report = Report::new(kept, effort, counter.as_ref())?;
-    // Rows on the same cores share their proxies.
-    for same in rows.chunk_by(|one, other| one.cores == other.cores) {
+    // Rows on the same cores share their proxies; for memory they have to be new, because allocators keep what they once had.
+    let is_idle = |row: &Row| matches!(row.work, Work::Idle { .. });
+    for same in rows.chunk_by(|one, other| one.cores == other.cores && !is_idle(one) && !is_idle(other)) {
         let fleet = Fleet::start(same[0].cores, folder, kept)?;
         report.fleet(&fleet)?;
         for row in same {
