@@ -21,8 +21,11 @@ pub fn description() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?");
     let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} × {}, Linux {}", model.trim_matches([':', ' ', '\t']), kernel.trim())
+    let setting =
+        |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default().trim().to_owned();
+    let (kernel, congestion) = (setting("kernel/osrelease"), setting("net/ipv4/tcp_congestion_control"));
+    let model = model.trim_matches([':', ' ', '\t']);
+    format!("{cores} × {model}, Linux {kernel}, TCP congestion control {congestion}")
 }
 
 /// The first line that a program says of itself.
