@@ -174,3 +174,39 @@ fn seconds(text: &str) -> Option<f64> {
         Some(number * factor)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrk_and_h2load_are_read_with_their_failures() {
+        #[track_caller]
+        fn check(load: &Load, said: &str, expected: Option<(u64, u64, f64)>) {
+            let counted =
+                load.read(said).ok().map(|counted| (counted.requests, counted.failed, counted.seconds));
+            assert_eq!(counted, expected, "{said}");
+        }
+        let wrk = Load::Wrk { tls: false, connections: 1, path: "/", script: None };
+        check(&wrk, "  310022 requests in 3.00s, 12.34MB read\nRequests/sec: 9.9\n", Some((310_022, 0, 3.0)));
+        let failed = "  100 requests in 900.00ms, 1KB read\n  \
+                      Socket errors: connect 1, read 2, write 3, timeout 4\n  Non-2xx or 3xx responses: 20\n";
+        check(&wrk, failed, Some((70, 30, 0.9)));
+        check(&wrk, "unable to connect to 127.0.0.1:1 Connection refused\n", None);
+        let h2load = Load::H2load { connections: 1, streams: 1, path: "/" };
+        let said = "finished in 2.00s, 50.00 req/s, 1.00KB/s\n\
+                    requests: 103 total, 103 started, 103 done, 100 succeeded, 3 failed, 0 errored, 0 timeout\n\
+                    status codes: 100 2xx, 0 3xx, 1 4xx, 1 5xx\n";
+        check(&h2load, said, Some((100, 5, 2.0)));
+        check(&h2load, "could not resolve\n", None);
+    }
+
+    #[test]
+    fn percentiles_are_of_what_is_sorted_here() {
+        let took = (1..=1000).rev().map(|us| us * 1000).collect();
+        let counted = Counted::with_latencies(took, 2, std::time::Duration::from_secs(1));
+        let latency = counted.latency.unwrap();
+        assert_eq!((counted.requests, counted.failed), (1000, 2));
+        assert_eq!((latency.p50, latency.p99, latency.max), (501.0, 991.0, 1000.0));
+    }
+}

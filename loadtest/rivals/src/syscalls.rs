@@ -131,3 +131,20 @@ fn strace_total(said: &str) -> Option<u64> {
     let line = said.lines().find(|line| line.trim_end().ends_with(" total"))?;
     line.split_whitespace().nth(3)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_perf_and_strace_say_is_read_and_what_they_cannot_is_not() {
+        let perf =
+            "302144,,raw_syscalls:sys_enter,2089047,100.00,,\n<not supported>,,instructions:u,0,100.00,,\n";
+        assert_eq!(value(perf, CALLS), Some(302_144));
+        assert_eq!(value(perf, INSTRUCTIONS), None);
+        let strace = "% time     seconds  usecs/call     calls    errors syscall\n\
+                      100.00    0.123456           1    302144      1023 total\n";
+        assert_eq!(strace_total(strace), Some(302_144));
+        assert_eq!(strace_total("strace: attach: Operation not permitted\n"), None);
+    }
+}
