@@ -88,7 +88,7 @@ fn compare(arguments: &[&str]) -> Outcome<()> {
             rounds: 6,
             slice: Duration::from_secs(3),
             idle_connections: 4000,
-            settle: Duration::from_secs(12),
+            settle: Duration::from_secs(15),
         }
     };
     let keys: Vec<_> = arguments.iter().filter(|word| **word != "--quick").collect();
