@@ -83,7 +83,10 @@ impl Fleet {
             if let Some((name, _)) = product.config() {
                 let kept = kept.join("configs");
                 fs::create_dir_all(&kept)?;
-                fs::copy(folder.join(name), kept.join(format!("{}-threads-{name}", cores.threads)))?;
+                // Where that was says nothing.
+                let used =
+                    fs::read_to_string(folder.join(name))?.replace(&above.display().to_string(), "FOLDER");
+                fs::write(kept.join(format!("{}-threads-{name}", cores.threads)), used)?;
             }
             let process = Process::start(cores.proxy, &command, &folder, Some("log"))?;
             let addresses = Addresses { plain: values["plain"].clone(), tls: values["tls"].clone() };
