@@ -190,6 +190,7 @@ fn config(at: usize) -> ServiceConfig {
         },
         stable: Variant::Blue,
         initial_weight: Weight::ZERO,
+        split_expires: None,
         initial_mirror: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         reach: PerVariant::default(),

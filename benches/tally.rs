@@ -147,6 +147,7 @@ fn describe(slot: u32) -> ServiceFacts {
         mirror: Weight::ZERO,
         locked: None,
         rollout: None,
+        launch: None,
         variants: PerVariant { blue: variant(Role::Stable, 90), green: variant(Role::Candidate, 10) },
     }
 }

@@ -5,7 +5,7 @@
 //! what they are about, because they see what nobody else may; this module is their only door, and no build that is
 //! shipped has it.
 
-pub use crate::config::laws::{config, plan};
+pub use crate::config::laws::{config, launch, plan};
 pub use crate::proxy::laws::{cookies, forwarded, proxy_header, scrutiny, target};
 pub use crate::routing::laws::{host, path};
 pub use crate::upstream::laws::responses;
@@ -20,11 +20,12 @@ mod tests {
 
     type Law = fn(&[u8]);
 
-    const LAWS: [(&str, Law); 10] = [
+    const LAWS: [(&str, Law); 11] = [
         ("config", config),
         ("cookies", cookies),
         ("forwarded", forwarded),
         ("host", host),
+        ("launch", launch),
         ("path", path),
         ("plan", plan),
         ("proxy_header", proxy_header),

@@ -391,6 +391,10 @@ fn each_problem_within_a_service_names_its_place_and_its_cure() {
         "split: {initial_weight: 101%}",
         "split.initial_weight = 101% line 4: 101% is outside 0% to 100%",
     );
+    check_with_blue(
+        "split: {expires: 0s}",
+        "split.expires = 0s line 4: no split could stand at all; write for instance 24h, or leave it out for no limit",
+    );
     check_with_blue("split: {ratchet: yes}", "split.ratchet = yes line 4: is none of true, false");
     check_with_blue(
         "split: {initial_weight: 5%}",

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use tidegate::config::launch::{PRESETS, preset};
 use tidegate::config::{self, Config, Overrides, PlanRequest};
 
 const MINIMAL: &str = include_str!("../config/minimal.yaml");
@@ -216,6 +217,60 @@ fn the_schema_in_config_is_the_schema_of_the_code() {
         kept == schema,
         "config/tidegate.schema.json is out of date; run UPDATE_SCHEMA=1 cargo test --test config_files"
     );
+}
+
+#[test]
+fn the_schema_of_launches_in_config_is_the_schema_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/launch.schema.json");
+    let schema = serde_json::to_string_pretty(&config::launch::schema()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        fs::write(&path, &schema).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == schema,
+        "config/launch.schema.json is out of date; run UPDATE_SCHEMA=1 cargo test --test config_files"
+    );
+}
+
+#[test]
+fn the_schema_of_launches_takes_the_presets_and_refuses_mistakes() {
+    #[track_caller]
+    fn check(text: &str, expected: bool) {
+        let validator = jsonschema::validator_for(&config::launch::schema()).unwrap();
+        let value = as_json(text);
+        let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors.is_empty(), expected, "{text}\n{errors:?}");
+    }
+    for name in PRESETS {
+        check(&preset(name, "shop", "2.0.2").unwrap(), true);
+    }
+    let own =
+        |phase: &str| format!("{{launch: \"shop-${{TAG}}\", service: shop, phases: [{{id: p, {phase}}}]}}");
+    check(&own("do: [./up], undo: none"), true);
+    check(&own("do: {sh: ./up}, undo: {sh: ./down}"), true);
+    check(
+        &own(
+            "rollout: canary, check: [{http_status: /up}, {feature_flag_evaluation: {provider: x, flags: a, expect: on}}]",
+        ),
+        true,
+    );
+    check(&own("shift: 25%"), true);
+    check(&own("shift: 25"), false);
+    check(&own("for: 30"), false);
+    check(&own("for: 30m, chek: []"), false);
+    check(&own("for: 30m, check: [{http_staus: /up}]"), false);
+    let older = |phase: &str| {
+        format!("{{launch: {{rollback_threshold: {{error_rate: 0.02}}, phases: [{{id: p, {phase}}}]}}}}")
+    };
+    check(
+        &older(
+            "timeout_ms: 30000, validators: [{type: http_status, config: {path: /up}}], actions: {execute: a, rollback: b}",
+        ),
+        true,
+    );
+    check(&older("validators: [{type: vibes}], actions: {execute: a}"), false);
+    check(&older("timeout_ms: 30s, actions: {execute: a}"), false);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use crate::control::{Control, RolloutFigures, Verdicts};
 use crate::routing::{Service, Standing};
 use crate::telemetry::{
-    CertificateFacts, EndpointFacts, Facts, RolloutFacts, ServiceFacts, ServiceSlot, VariantFacts,
+    CertificateFacts, EndpointFacts, Facts, LaunchFacts, RolloutFacts, ServiceFacts, ServiceSlot,
+    VariantFacts,
 };
 use crate::traffic::PerVariant;
 
@@ -36,6 +37,10 @@ fn describe(control: &Control, service: &Service, rollout: Option<RolloutFigures
         mirror: service.mirror,
         locked: split.lock,
         rollout: rollout.map(told),
+        launch: control.running_launch(&service.settings.name).map(|ledger| LaunchFacts {
+            unattended: ledger.is_unattended(),
+            stopped: ledger.run.stopped.is_some(),
+        }),
         variants: PerVariant::from_fn(|variant| {
             let group = &service.groups[variant];
             VariantFacts {

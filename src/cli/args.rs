@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(super) use super::launch::args::{Launch, Lint};
 pub(super) use super::rollout::args::{Act, Freeze, Metric, Rollout, Signal};
 use crate::config::parse_duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -20,10 +21,11 @@ pub(super) struct CommandLine {
 }
 
 const AFTER_HELP: &str = "\
-The service may be left out when there is only one.
-Exit codes: 0 done · 1 failed · 2 usage or invalid config · 3 conflict or locked · 4 not in time, or \
-a rollout that was waited for did not go through · 5 no daemon reachable. For probes, `healthcheck` \
-knows 0 and 1 only.";
+The service may be left out when there is only one, and so may a launch.
+Exit codes: 0 done · 1 failed · 2 usage or invalid config · 3 conflict, locked, or somebody has to \
+choose · 4 not in time, or a rollout that was waited for did not go through · 5 no daemon reachable · \
+6 a launch was rolled back · 7 its rollback failed. For probes, `healthcheck` knows 0 and 1 only; \
+`lint` ends with 1 if it found something.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -53,6 +55,10 @@ pub(super) enum Verb {
     Explain(Explain),
     /// Move traffic by a plan, under gates
     Rollout(Rollout),
+    /// Run a whole release: phases in order, each undone in reverse when one fails
+    Launch(Launch),
+    /// Name well-known mistakes in configurations, plans and launches, with their cure
+    Lint(Lint),
     /// Back to last-known-good, now: 0 %, or the roles as they were before the last promotion
     Rollback(Act),
     /// Stop all advances, or let them go on; gates stay armed

@@ -8,6 +8,7 @@ use crate::admin::api::ProblemKind;
 use crate::admin::client::ClientError;
 use crate::app::RunError;
 use crate::config::ConfigError;
+use crate::runner::RunnerError;
 
 /// Why a command did not succeed.
 #[derive(Debug, Error)]
@@ -27,6 +28,18 @@ pub enum Failure {
     /// Something that was waited for.
     #[error("{0}")]
     NotInTime(String),
+    /// Something is as it must not be, or a person has to choose.
+    #[error("{0}")]
+    Conflict(String),
+    /// A launch was undone.
+    #[error("{0}")]
+    RolledBack(String),
+    /// A launch could not be undone wholly.
+    #[error("{0}")]
+    RollbackFailed(String),
+    /// A launch could not be gone on with from here.
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -36,7 +49,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 1 failed · 2 usage or invalid · 3 conflict or locked · 4 not in time · 5 daemon not reachable.
+    /// 1 failed · 2 usage or invalid · 3 conflict or locked · 4 not in time · 5 daemon not reachable · 6 launch rolled back · 7 its rollback
+    /// failed.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
@@ -44,30 +58,20 @@ impl Failure {
             Self::Run(RunError::Config(_) | RunError::Start(_)) => 2,
             Self::Failed(_) | Self::Output(_) | Self::Run(RunError::NotSaved) => 1,
             Self::NotInTime(_) => 4,
-            Self::Client(error) => match error {
-                ClientError::NotRunning { .. }
-                | ClientError::NoPermission { .. }
-                | ClientError::Socket { .. } => 5,
-                ClientError::Several { .. } | ClientError::NotSendable(_) => 2,
-                ClientError::TimedOut { .. } => 4,
-                ClientError::BrokeOff { .. }
-                | ClientError::NotUnderstood { .. }
-                | ClientError::TooLong { .. }
-                | ClientError::NotWritten(_)
-                | ClientError::Start(_) => 1,
-                ClientError::Refused { problem, .. } => match problem.kind {
-                    ProblemKind::Invalid
-                    | ProblemKind::NotFound
-                    | ProblemKind::MethodNotAllowed
-                    | ProblemKind::TooLarge => 2,
-                    ProblemKind::Conflict
-                    | ProblemKind::Stale
-                    | ProblemKind::KeyReused
-                    | ProblemKind::Locked => 3,
-                    ProblemKind::Internal | ProblemKind::Unavailable => 1,
-                    ProblemKind::TimedOut => 4,
-                },
+            Self::Conflict(_) => 3,
+            Self::RolledBack(_) => 6,
+            Self::RollbackFailed(_) => 7,
+            Self::Runner(error) => match error {
+                RunnerError::Client(error) => of_client(error),
+                RunnerError::Away { .. } => 5,
+                RunnerError::Unset { .. } => 2,
+                RunnerError::Journal(_)
+                | RunnerError::Stuck { .. }
+                | RunnerError::Broke { .. }
+                | RunnerError::Interrupted
+                | RunnerError::Start { .. } => 1,
             },
+            Self::Client(error) => of_client(error),
         }
     }
 
@@ -89,5 +93,27 @@ impl Failure {
             cause = error.source();
         }
         text
+    }
+}
+
+fn of_client(error: &ClientError) -> u8 {
+    match error {
+        ClientError::NotRunning { .. } | ClientError::NoPermission { .. } | ClientError::Socket { .. } => 5,
+        ClientError::Several { .. } | ClientError::NotSendable(_) => 2,
+        ClientError::TimedOut { .. } => 4,
+        ClientError::BrokeOff { .. }
+        | ClientError::NotUnderstood { .. }
+        | ClientError::TooLong { .. }
+        | ClientError::NotWritten(_)
+        | ClientError::Start(_) => 1,
+        ClientError::Refused { problem, .. } => match problem.kind {
+            ProblemKind::Invalid
+            | ProblemKind::NotFound
+            | ProblemKind::MethodNotAllowed
+            | ProblemKind::TooLarge => 2,
+            ProblemKind::Conflict | ProblemKind::Stale | ProblemKind::KeyReused | ProblemKind::Locked => 3,
+            ProblemKind::Internal | ProblemKind::Unavailable => 1,
+            ProblemKind::TimedOut => 4,
+        },
     }
 }

@@ -9,6 +9,7 @@ mod change;
 mod endpoint;
 mod failure;
 mod figures;
+mod launch;
 mod look;
 mod order;
 mod paint;
@@ -27,9 +28,10 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use self::args::{CommandLine, Demo, DemoVerb, Reach, Verb};
+use self::args::{CommandLine, Demo, DemoVerb, Launch, Reach, Verb};
 pub use self::change::{reply_to_arm, reply_to_kill, reply_to_shift};
 pub use self::failure::Failure;
+use self::launch::args::LaunchVerb;
 pub use self::look::colored;
 pub use self::rollout::reply_to_act;
 use crate::admin::client::{Client, printable};
@@ -38,7 +40,8 @@ use crate::runner::keeper;
 /// Does what the command line says. `demo` runs the demo with the proxy on a port; it stands above this module.
 ///
 /// Returns 0 if that succeeded, 1 if it failed, 2 for a mistake in command line or configuration, 3 for a
-/// conflict or a lock, 4 for something that did not happen in time, 5 if no daemon can be reached.
+/// conflict or a lock, 4 for something that did not happen in time, 5 if no daemon can be reached, 6 if a launch was
+/// rolled back, 7 if that failed.
 pub fn main(demo: fn(u16) -> Result<(), Failure>) -> ExitCode {
     if let Some(kept) = keeper::asked(env::args_os().skip(1)) {
         return kept;
@@ -47,6 +50,9 @@ pub fn main(demo: fn(u16) -> Result<(), Failure>) -> ExitCode {
         Ok(command) => command,
         Err(error) => return misspelled(&error),
     };
+    if let Verb::Launch(Launch { verb: LaunchVerb::Keep(order) }) = &command.verb {
+        return launch::keep(order);
+    }
     let mut out = io::stdout();
     match obey(command.verb, demo, &mut out).and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +80,8 @@ fn obey(verb: Verb, demo: fn(u16) -> Result<(), Failure>, out: &mut dyn Write) -
         Verb::Candidate(order) => look::candidate(order, out),
         Verb::Explain(order) => look::explain(order, out),
         Verb::Rollout(order) => rollout::rollout(order, out),
+        Verb::Launch(order) => launch::launch(order, out),
+        Verb::Lint(order) => launch::lint::lint(&order, out),
         Verb::Rollback(order) => rollout::rollback(order, out),
         Verb::Freeze(order) => rollout::freeze(order, out),
         Verb::Signal(order) => rollout::signal(order, out),

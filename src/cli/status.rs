@@ -4,6 +4,7 @@
 //! get a table each; many get one line each. Red is for trouble only.
 
 use super::figures::{self, NOTHING};
+use super::launch;
 use super::paint::{Line, Span, Style};
 use super::rollout::show;
 use super::watch::Form;
@@ -151,11 +152,23 @@ fn table(service: &ServiceStatus, detail: Detail, width: usize) -> Vec<Line> {
     if let Some(lock) = &service.lock {
         lines.extend(note(Style::Trouble, "locked", &lock_story(&service.name, lock), width));
     }
+    if let Some(launch) = &service.launch {
+        let (style, text) = launch::show::remark(launch);
+        lines.push(Line::new().then(Style::Plain, "  ").then(style, &text));
+    }
     // A lock says itself why a rollout ended.
     if let Some(rollout) =
         service.rollout.as_ref().filter(|rollout| service.lock.is_none() || !rollout.has_ended())
     {
         lines.extend(show::lines(&service.name, service.candidate, rollout, width));
+    }
+    if let Some(since) = service.split_expired {
+        let since = seconds(&since.to_string());
+        let story = format!(
+            "nothing moves {} from {} since {since}; shift it on, or back",
+            service.candidate, service.weight
+        );
+        lines.extend(note(Style::Trouble, "expired", &story, width));
     }
     lines.extend(service.drift.iter().flat_map(|drift| note(Style::Bold, "drift", drift, width)));
     lines
@@ -377,6 +390,7 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
     if let Some(mirror) = service.mirror.as_ref().filter(|mirror| mirror.share > Weight::ZERO) {
         remarks.push((Style::Plain, format!("mirroring {}", figures::share(mirror.share))));
     }
+    remarks.extend(service.launch.as_ref().map(launch::show::remark));
     remarks.extend(service.rollout.as_ref().and_then(show::remark));
     for (place, variant) in service.variants.iter() {
         let is_down =
@@ -390,6 +404,9 @@ fn remarks(service: &ServiceStatus) -> Vec<(Style, String)> {
         if out > 0 {
             remarks.push((Style::Trouble, format!("{place}: {out} of {} ejected", variant.endpoints.len())));
         }
+    }
+    if service.split_expired.is_some() {
+        remarks.push((Style::Trouble, "split expired".to_owned()));
     }
     if !service.drift.is_empty() {
         remarks.push((Style::Plain, "drift".to_owned()));

@@ -407,6 +407,9 @@ pub(super) struct SplitFile {
     pub(super) ratchet: Option<Written<bool>>,
     /// The candidate's share at first. Default 0%.
     pub(super) initial_weight: Option<Written<Weight>>,
+    /// How long the candidate's share may stay between 0 and 100% while no rollout moves it; then `status`, an event and
+    /// `lint` say so. Nothing is moved. Default: for ever.
+    pub(super) expires: Option<Written<Duration>>,
     /// Decides who is first: another salt, other people. Default: the service's name.
     pub(super) salt: Option<Written<String>>,
 }

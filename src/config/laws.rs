@@ -5,6 +5,7 @@ use std::path::Path;
 use super::launch::{self, Around};
 use super::{ConfigError, Overrides, PlanRequest, Planner, Problem, parse};
 use crate::clock::Timestamp;
+use crate::launch::lint;
 
 const NAME: &str = "tidegate.yaml";
 
@@ -81,6 +82,9 @@ pub fn launch(data: &[u8]) {
         Ok(read_once) => {
             let launch = &read_once.launch;
             assert!(!launch.phases.is_empty() && !launch.name.is_empty() && !launch.service.is_empty());
+            for mistake in lint(launch) {
+                assert!(!mistake.place.is_empty() && !mistake.cure.is_empty(), "{mistake}");
+            }
             let saved =
                 serde_json::to_string(&**launch).unwrap_or_else(|error| panic!("{error}: {launch:?}"));
             assert!(text.contains(SECRET) || !saved.contains(SECRET), "{saved}");

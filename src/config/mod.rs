@@ -15,8 +15,8 @@
 mod endpoint_tls;
 mod endpoints;
 mod file;
-mod launches;
 pub mod launch;
+mod launches;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
 mod lint;

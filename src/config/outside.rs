@@ -25,7 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const SECRET_BYTES_MIN: usize = 16;
 const EVERY_MIN: Duration = Duration::from_secs(60);
 /// All but the one that comes with `every`.
-const EVENTS: [&str; 7] = ["start", "stage", "suspect", "pause", "rollback", "promotion", "keep-over"];
+const EVENTS: [&str; 8] =
+    ["start", "stage", "suspect", "pause", "rollback", "promotion", "keep-over", "launch"];
 const PROGRESS: &str = "progress";
 
 /// What can be asked for a yes: a URL or a program.
@@ -68,7 +69,10 @@ pub(super) struct ChannelFile {
     command: Option<List<Text>>,
     /// How long an answer may take. Default 10s.
     timeout: Option<Written<Duration>>,
-    /// What about: start, stage, suspect, pause, rollback, promotion, keep-over, progress. Default all but progress.
+    /// What about: start, stage, suspect, pause, rollback, promotion, keep-over, progress; launch for what somebody has to know of
+    /// launches, or launch-soon, launch-start, launch-progress, launch-overdue, launch-unattended, launch-unwatched,
+    /// launch-flags, launch-stop, launch-end one by one, and launch-plan, launch-sign, launch-vote, launch-attended,
+    /// launch-phase. Default start to keep-over, and launch.
     on: Option<List<Event>>,
     /// How often progress is told while a rollout runs, at least 1m. Default never.
     every: Option<Written<Duration>>,

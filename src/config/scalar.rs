@@ -421,7 +421,8 @@ words! {
     Nothing: "none" => Self;
     Event: "start" => Self("start"), "stage" => Self("stage"), "suspect" => Self("suspect"),
         "pause" => Self("pause"), "rollback" => Self("rollback"), "promotion" => Self("promotion"),
-        "keep-over" => Self("keep-over"), "progress" => Self("progress");
+        "keep-over" => Self("keep-over"), "progress" => Self("progress"),
+        "launch" => Self("launch"), "launch-soon" => Self("launch-soon"), "launch-start" => Self("launch-start"), "launch-progress" => Self("launch-progress"), "launch-overdue" => Self("launch-overdue"), "launch-unattended" => Self("launch-unattended"), "launch-unwatched" => Self("launch-unwatched"), "launch-flags" => Self("launch-flags"), "launch-stop" => Self("launch-stop"), "launch-end" => Self("launch-end"), "launch-plan" => Self("launch-plan"), "launch-sign" => Self("launch-sign"), "launch-vote" => Self("launch-vote"), "launch-attended" => Self("launch-attended"), "launch-phase" => Self("launch-phase");
 }
 
 /// A method that is mirrored, or which ones are.

@@ -71,6 +71,7 @@ pub(super) fn build(
     });
     refuse_shared_endpoints(findings, &at, &mut variants);
     let split = file.split.unwrap_or_default();
+    let split_expires = split_expires(findings, &below(&at, "split.expires"), split.expires.as_ref());
     let (recognition, initial_weight) =
         split_settings(findings, &below(&at, "split"), name, split, |weight| {
             let wanting = variants[candidate].endpoints.is_empty() && !variants[candidate].has_problem;
@@ -116,6 +117,7 @@ pub(super) fn build(
         recognition,
         stable,
         initial_weight,
+        split_expires,
         initial_mirror,
         endpoints,
         reach,
@@ -371,6 +373,20 @@ fn split_settings(
         salt: findings.read_or(at, "salt", file.salt.as_ref(), name.text.clone()).into(),
     };
     (recognition, initial_weight)
+}
+
+fn split_expires(
+    findings: &mut Findings,
+    place: &str,
+    written: Option<&Written<Duration>>,
+) -> Option<Duration> {
+    let expires = findings.read::<Duration>(place, written?)?;
+    if expires.is_zero() {
+        let why = "no split could stand at all; write for instance 24h, or leave it out for no limit";
+        findings.wrong(place, written?, why);
+        return None;
+    }
+    Some(expires)
 }
 
 fn tester_override(

@@ -24,6 +24,10 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Con
             );
             return ConfigError::Yaml { name, line, column, why: printable_all(&why) };
         }
+        if let Some((line, column, variable)) = unquoted_variable(text, line) {
+            let why = format!("within [ ] and {{ }} a variable has to stand in quotes: \"{variable}\"");
+            return ConfigError::Yaml { name, line, column, why: printable_all(&why) };
+        }
         ConfigError::Yaml {
             name,
             line,
@@ -51,6 +55,25 @@ fn unquoted_comparison(text: &str, line: u64) -> Option<(u64, u64, String)> {
             if begins && compares {
                 let column = before.chars().count() as u64 + 1;
                 return Some((line, column, value.chars().take(40).collect()));
+            }
+        }
+    }
+    None
+}
+
+/// A `${NAME}` without quotes within brackets or braces, in the line of an error or in the one before it: there a brace is YAML's own.
+fn unquoted_variable(text: &str, line: u64) -> Option<(u64, u64, String)> {
+    for line in [line, line.saturating_sub(1)] {
+        let Some(content) = line.checked_sub(1).and_then(|at| text.lines().nth(usize::try_from(at).ok()?))
+        else {
+            continue;
+        };
+        for (at, _) in content.match_indices("${") {
+            let (before, rest) = content.split_at(at);
+            let is_quoted = ['"', '\''].iter().any(|quote| before.matches(*quote).count() % 2 == 1);
+            if before.contains(['[', '{']) && !is_quoted {
+                let variable: String = rest.chars().take_while(|c| *c != '}').take(40).collect();
+                return Some((line, before.chars().count() as u64 + 1, variable + "}"));
             }
         }
     }

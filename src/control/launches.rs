@@ -81,6 +81,12 @@ impl Launches {
         self.scribe.is_written()
     }
 
+    /// The number of a launch's last record.
+    #[cfg(test)]
+    pub fn seq(&self, launch: &str) -> Option<u64> {
+        self.scribe.desk.shelf().volume(launch).ok().map(|volume| volume.ledger.seq)
+    }
+
     /// Writes what is queued and ends.
     pub fn stop(&self) {
         self.scribe.stop();
@@ -102,6 +108,12 @@ impl Control {
     /// When there is none of that name, or its journal cannot be read.
     pub fn launch(&self, name: &str) -> Result<Arc<Ledger>, LaunchRefusal> {
         self.inner.launches.scribe.desk.shelf().volume(name).map(|volume| volume.ledger.clone())
+    }
+
+    /// The launch of a service that runs.
+    pub fn running_launch(&self, service: &str) -> Option<Arc<Ledger>> {
+        let shelf = self.inner.launches.scribe.desk.shelf();
+        shelf.running().find(|ledger| *ledger.launch.service == *service).cloned()
     }
 
     /// The launch of a service that runs, or else the one whose window is open.
@@ -222,15 +234,15 @@ impl Control {
     ) -> Result<Vec<Record>, LaunchRefusal> {
         let desk = self.inner.launches.scribe.desk.clone();
         let mut shelf = desk.shelf.subscribe();
-        let until = tokio::time::Instant::now() + patience;
+        let until = clock::now() + patience;
         let place = loop {
             let place = shelf.borrow_and_update().volume(name)?.place(after, count_max);
             if let Some(place) = place {
                 break place;
             }
-            let look = until.min(tokio::time::Instant::now() + LOOK_EVERY);
-            let _ = tokio::time::timeout_at(look, shelf.changed()).await;
-            if tokio::time::Instant::now() >= until || self.closed().is_some() {
+            let look = until.min(clock::now() + LOOK_EVERY);
+            let _ = tokio::time::timeout_at(look.into(), shelf.changed()).await;
+            if clock::now() >= until || self.closed().is_some() {
                 return Ok(Vec::new());
             }
         };

@@ -12,6 +12,7 @@ mod ejections;
 mod endpoints;
 mod events;
 mod evidence;
+mod expiry;
 mod grpc_health;
 mod holdings;
 mod inbox;

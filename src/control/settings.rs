@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::rollout::{Gates, GuardMode, Slo};
 use crate::routing::{Recognition, ServiceSettings};
@@ -28,6 +29,8 @@ pub struct ServiceConfig {
     pub stable: Variant,
     /// The candidate's weight at first; default 0 %.
     pub initial_weight: Weight,
+    /// How long a split may stay between 0 and 100 % without a rollout that moves it; `None`, the default: for ever.
+    pub split_expires: Option<Duration>,
     /// The share of stable's visitors whose requests are copied to the candidate at first; default 0 %.
     pub initial_mirror: Weight,
     /// The endpoints of each variant. A deployment replaces the candidate's, until the next one.

@@ -1,6 +1,7 @@
 //! Stories of the control plane: real state folders, and disks that are slow or broken on command.
 
 mod ejections;
+mod launches;
 mod rollouts;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub(super) fn config(name: &str) -> ServiceConfig {
         },
         stable: Variant::Blue,
         initial_weight: Weight::ZERO,
+        split_expires: None,
         initial_mirror: Weight::ZERO,
         endpoints: PerVariant { blue: endpoints("blue"), green: endpoints("green") },
         reach: PerVariant::default(),

@@ -17,6 +17,7 @@ use super::change::{Change, FoundStep};
 use super::commit::{Control, Who, by_us};
 use super::desired::{Desired, ServiceState};
 use super::evidence::{counted, is_empty};
+use super::expiry::Expired;
 use super::inbox::{Answered, Mail, Pushed};
 use super::recorder::Tape;
 use super::recovery::TIDEGATE;
@@ -30,6 +31,8 @@ use crate::telemetry::{Gauge, ServiceSlot};
 
 /// A guard without news is ticked in one of so many beats.
 const IDLE_BEATS: u64 = 4;
+/// Splits that stand still are looked for in one of so many beats.
+const EXPIRY_BEATS: u64 = 10;
 /// A beat so soon after the last one was rung for.
 const EARLY: Duration = Duration::from_millis(500);
 /// How often clocks and evidence are handed to the disk.
@@ -53,6 +56,7 @@ pub(super) struct Ticker {
     checkpointed: Option<Instant>,
     /// Something changed that a crash should not undo.
     is_due: bool,
+    expired: Expired,
 }
 
 /// A rollout that runs.
@@ -120,6 +124,7 @@ impl Ticker {
             beaten: None,
             checkpointed: None,
             is_due: false,
+            expired: Expired::default(),
         }
     }
 
@@ -162,6 +167,9 @@ impl Ticker {
             shown.push((armed.service.clone(), Arc::new(armed.show(tick))));
         }
         control.inner.rollouts.show(shown);
+        if !is_early && self.beats.is_multiple_of(EXPIRY_BEATS) {
+            self.expired.look(control, &desired, at);
+        }
         self.advance(control, later, now);
         self.checkpoint(control, now, false);
     }

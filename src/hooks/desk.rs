@@ -1,4 +1,4 @@
-//! What hooks know of rollouts and may say to them.
+//! What hooks know of rollouts and launches, and may say to them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -22,6 +22,8 @@ pub type Look = Arc<dyn Fn(&str) -> Option<View> + Send + Sync>;
 pub type Push = Arc<dyn Fn(&str, &str, PerRole<Option<f64>>) + Send + Sync>;
 /// Takes a hook's answer in: service, hook, whether it was a yes.
 pub type Confirm = Arc<dyn Fn(&str, &Arc<str>, bool) + Send + Sync>;
+/// The channels that a launch has told; empty: all of them.
+pub type Channels = Arc<dyn Fn(&str) -> Vec<Arc<str>> + Send + Sync>;
 /// Takes an entry into the audit log.
 pub type Record = Arc<dyn Fn(AuditEntry) + Send + Sync>;
 
@@ -30,6 +32,8 @@ pub type Record = Arc<dyn Fn(AuditEntry) + Send + Sync>;
 pub struct Desk {
     /// The rollout of a service.
     pub look: Look,
+    /// Whom a launch has told.
+    pub channels: Channels,
     /// A reading of a metric gate.
     pub push: Push,
     /// A hook's answer.
@@ -44,8 +48,12 @@ impl Desk {
     pub fn of(control: &Control) -> Self {
         let (looked, pushed, confirmed, recorded) =
             (control.clone(), control.clone(), control.clone(), control.clone());
+        let launched = control.clone();
         Self::new(
             Arc::new(move |service| looked.rollout(service)),
+            Arc::new(move |launch| {
+                launched.launch(launch).map(|ledger| ledger.launch.comms.channels.clone()).unwrap_or_default()
+            }),
             // A gate that has gone in the meantime needs no value.
             Arc::new(move |service, gate, value| {
                 pushed.push_reading(service, gate, value);
@@ -59,8 +67,8 @@ impl Desk {
     }
 
     /// Any.
-    pub fn new(look: Look, push: Push, confirm: Confirm, record: Record) -> Self {
-        Self { look, push, confirm, record, said: Arc::default() }
+    pub fn new(look: Look, channels: Channels, push: Push, confirm: Confirm, record: Record) -> Self {
+        Self { look, channels, push, confirm, record, said: Arc::default() }
     }
 
     /// Says what does not work, as the event `what`: in the log and in the audit log, once every ten minutes for the same

@@ -1,4 +1,4 @@
-//! The world outside, as far as rollouts deal with it: who is told, who is asked, and where values come from.
+//! The world outside, as far as rollouts and launches deal with it: who is told, who is asked, and where values come from.
 //!
 //! Nothing here decides. Whatever answers late, wrongly or never is no evidence, and no decision waits for it. Everything has a
 //! deadline and a bound, and each receiver a queue and places of its own, so one that is slow or dead delays nobody else.
@@ -7,7 +7,8 @@
 //!   events ──▶ notices ──▶ an outbox per channel ──▶ webhook or program
 //!   a beat ──▶ reminders ──┘
 //!     ├──────▶ confirming hooks ──▶ Control::confirm
-//!     └──────▶ queries ───────────▶ Control::push_reading
+//!     ├──────▶ queries ───────────▶ Control::push_reading
+//!     └──────▶ launches: people, flags ──▶ Control::note_launch
 //!   Alertmanager ──▶ alerts::receive ──▶ freeze or signal
 //! ```
 
@@ -15,6 +16,7 @@ pub mod alerts;
 mod call;
 mod confirm;
 mod desk;
+mod launches;
 mod notice;
 mod outbox;
 mod post;
@@ -48,6 +50,7 @@ pub use signature::{SIGNATURE, TIMESTAMP};
 use call::Caller;
 use confirm::Confirming;
 use desk::Desk;
+use launches::{Book, Errands};
 use post::Post;
 use query::Querying;
 
@@ -68,25 +71,26 @@ pub async fn run(
 ) {
     let events = control.events().follow();
     let host: Arc<str> = rustix::system::uname().nodename().to_string_lossy().into();
-    let desk = Desk::of(&control);
+    let (desk, book) = (Desk::of(&control), Book::of(&control));
     let post = Post::new(settings.clone(), Caller::new(), desk.clone(), host, seed);
     let views = {
         let settings = settings.clone();
         move || if is_quiet(&settings.load()) { Vec::new() } else { control.rollouts() }
     };
-    work(events, post, desk, settings, views, until).await;
+    work(events, post, (desk, book), settings, views, until).await;
 }
 
 /// The loop of [`run`].
 async fn work(
     mut events: broadcast::Receiver<AuditEntry>,
     mut post: Post,
-    desk: Desk,
+    (desk, book): (Desk, Book),
     settings: Arc<ArcSwap<HookSettings>>,
     views: impl Fn() -> Vec<View>,
     until: impl Future<Output = ()>,
 ) {
     let (mut confirming, mut querying) = (Confirming::default(), Querying::default());
+    let mut errands = Errands::default();
     let caller = post.caller().clone();
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,6 +108,7 @@ async fn work(
                 post.remind(now, &views);
                 confirming.ask(now, &settings, &views, &caller, &desk);
                 querying.ask(now, &settings, &views, &caller, &desk);
+                errands.run(now, clock::wall(), &settings, &book, &caller, &desk);
             }
         }
     }

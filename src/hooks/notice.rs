@@ -8,6 +8,7 @@
 //! | `event` | what happened, as in the audit log: `rollout-stage`, `rollout-rollback`, `kill`, …; `rollout-progress` while one runs, `escalation`, `lost` |
 //! | `service` | which service, if it is about one |
 //! | `sentence` | what happened and why, for people |
+//! | `launch` | the launch's name, if it is about one |
 //! | `from`, `to` | the state before and after |
 //! | `actor` | who; `tidegate` for what it did by itself |
 //! | `time`, `generation`, `host` | when (RFC 3339), from which generation, on which host |
@@ -45,6 +46,9 @@ pub struct Notice {
     pub service: Option<String>,
     /// For people.
     pub sentence: String,
+    /// The launch, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launch: Option<String>,
     /// Before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -101,6 +105,13 @@ pub fn topic(what: &str) -> Option<&'static str> {
         "rollout-promotion" => "promotion",
         "rollout-keep-over" => "keep-over",
         "rollout-progress" => "progress",
+        "launch-soon" | "launch-start" | "launch-progress" | "launch-overdue" | "launch-unattended"
+        | "launch-unwatched" | "launch-flags" | "launch-stop" | "launch-end" => "launch",
+        "launch-plan" => "launch-plan",
+        "launch-sign" => "launch-sign",
+        "launch-vote" => "launch-vote",
+        "launch-phase" => "launch-phase",
+        "launch-attended" => "launch-attended",
         _ => return None,
     })
 }
@@ -133,6 +144,7 @@ impl Notice {
             event: entry.what.clone(),
             service: entry.service.clone(),
             sentence: sentence(entry, view),
+            launch: entry.launch.clone(),
             from: entry.from.clone(),
             to: entry.to.clone(),
             actor: entry.claimed.clone().unwrap_or_else(|| entry.actor.clone()),

@@ -71,11 +71,16 @@ impl Post {
         if settings.channels.is_empty() {
             return;
         }
-        let view = entry.service.as_deref().and_then(|service| (self.desk.look)(service));
+        // Whom a launch has told is its own affair, not that of the rollout it may be in.
+        let about_rollout = entry.service.as_deref().filter(|_| entry.launch.is_none());
+        let view = about_rollout.and_then(|service| (self.desk.look)(service));
+        let named = entry.launch.as_deref().map(|launch| (self.desk.channels)(launch)).unwrap_or_default();
         let notice = Notice::of(entry, &self.host, view.as_ref());
-        let is_alarm = matches!(entry.what.as_str(), "rollout-pause" | "rollout-rollback");
+        let alarms = ["rollout-pause", "rollout-rollback", "launch-unattended"];
+        let is_alarm = alarms.contains(&entry.what.as_str());
         for (name, channel) in &settings.channels {
-            if !is_told(name, channel, &entry.what, view.as_ref()) {
+            let is_named = named.is_empty() || named.contains(name);
+            if !is_named || !is_told(name, channel, &entry.what, view.as_ref()) {
                 continue;
             }
             self.put(name, notice.clone());

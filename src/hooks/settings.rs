@@ -59,8 +59,8 @@ pub struct Channel {
     pub call: Call,
     /// In what form.
     pub style: Style,
-    /// What about: `start`, `stage`, `suspect`, `pause`, `rollback`, `promotion`, `keep-over`, `progress`; default all but
-    /// `progress`.
+    /// What about: `start`, `stage`, `suspect`, `pause`, `rollback`, `promotion`, `keep-over`, `progress`, `launch` or one of its
+    /// events, such as `launch-stop`; default all but `progress`, and of launches those that somebody has to know.
     pub on: Vec<Arc<str>>,
     /// How often while a rollout runs; `None`: never.
     pub every: Option<Duration>,

@@ -150,6 +150,7 @@ fn desk(view: Option<View>) -> (Desk, mpsc::UnboundedReceiver<Said>) {
     let (values, answers) = (said.clone(), said.clone());
     let desk = Desk::new(
         Arc::new(move |_| view.clone()),
+        Arc::new(|launch| if launch == "quiet" { vec!["works".into()] } else { Vec::new() }),
         Arc::new(move |service, gate, value| {
             let _ = values.send(Said::Value(service.into(), gate.into(), value));
         }),
@@ -177,6 +178,10 @@ fn entry(what: &str, reason: &str) -> AuditEntry {
     }
 }
 
+fn no_launches() -> launches::Book {
+    launches::Book { launches: Arc::new(Vec::new), tell: Arc::new(|_, _| Box::pin(async { true })) }
+}
+
 /// The loop, with events that are given to it and one rollout.
 struct Running {
     events: broadcast::Sender<AuditEntry>,
@@ -191,7 +196,7 @@ fn start(settings: HookSettings, view: Option<View>) -> Running {
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let post = Post::new(settings.clone(), Caller::new(), desk.clone(), "web-1".into(), 7);
     let views = move || view.clone().into_iter().collect();
-    tokio::spawn(work(following, post, desk, settings, views, async {
+    tokio::spawn(work(following, post, (desk, no_launches()), settings, views, async {
         let _ = stopped.await;
     }));
     Running { events, heard, _stop: stop }
@@ -251,6 +256,91 @@ async fn a_channel_that_hangs_delays_no_other() {
     let text = gets.recv().await.unwrap().json()["text"].as_str().unwrap().to_owned();
     assert_eq!(text, "*shop*: &lt;b&gt; &amp; \"c\" &gt; d (5% → 0%) [web-1, generation 41]");
     assert!(gets.recv().await.unwrap().body.contains("again"));
+}
+
+#[tokio::test]
+async fn a_launch_is_told_to_those_it_names_and_who_want_to_know() {
+    let (url, mut gets) = receiver(&[]).await;
+    let (other, mut others) = receiver(&[]).await;
+    let of = |url: &str, on: &[&str]| Channel {
+        on: on.iter().map(|on| (*on).into()).collect(),
+        ..channel(webhook(url), Style::Json)
+    };
+    let settings = channels(vec![
+        ("works", of(&url, &["launch", "launch-phase"])),
+        ("others", of(&other, &["launch-end"])),
+    ]);
+    let running = start(settings, None);
+    let of = |what: &str, launch: &str| AuditEntry { launch: Some(launch.into()), ..entry(what, what) };
+    for (what, launch) in [
+        ("launch-end", "quiet"),
+        ("launch-vote", "shop-2"),
+        ("launch-phase", "shop-2"),
+        ("launch-unattended", "shop-2"),
+        ("launch-end", "shop-2"),
+    ] {
+        running.events.send(of(what, launch)).unwrap();
+    }
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let got = gets.recv().await.unwrap().json();
+        told.push((got["event"].as_str().unwrap().to_owned(), got["launch"].as_str().unwrap().to_owned()));
+    }
+    let expected = [("end", "quiet"), ("phase", "shop-2"), ("unattended", "shop-2"), ("end", "shop-2")];
+    let expected = expected.map(|(what, launch)| (format!("launch-{what}"), launch.to_owned()));
+    assert_eq!(told, expected);
+    assert_eq!(
+        others.recv().await.unwrap().json()["launch"],
+        "shop-2",
+        "the quiet one named another channel"
+    );
+}
+
+#[tokio::test]
+async fn flags_are_switched_off_by_the_hook_and_that_is_noted() {
+    use crate::launch::{Entry, FlagsOff, Launch, Ledger, Record, Stop, Told};
+
+    let (url, mut gets) = receiver(&[]).await;
+    let note = |seq, entry| Record {
+        seq,
+        at: Timestamp::from_millis(seq),
+        actor: "tidegate".into(),
+        claimed: None,
+        entry,
+        figures: None,
+    };
+    let flags = serde_json::json!({"names": ["new_checkout"], "hook": "flags"});
+    let launch: Launch = serde_json::from_value(serde_json::json!({
+        "name": "shop-2", "service": "shop", "flags": flags, "phases": [],
+    }))
+    .unwrap();
+    assert_eq!(launch.flags, Some(FlagsOff { names: vec!["new_checkout".into()], hook: "flags".into() }));
+    let started =
+        Entry::Started { candidate: Variant::Green, holder: "here".into(), unmet: Vec::new(), reason: None };
+    let stopped = Entry::Stopped { why: Stop::Breaker { sentence: "green fails".into() } };
+    let ledger = Ledger::begin(&note(1, Entry::Planned { launch: Arc::new(launch) })).unwrap();
+    let ledger = ledger.with(&note(2, started)).unwrap().with(&note(3, stopped)).unwrap();
+    let (said, mut told) = mpsc::unbounded_channel();
+    let book = launches::Book {
+        launches: Arc::new(move || vec![Arc::new(ledger.clone())]),
+        tell: Arc::new(move |launch, about| {
+            let _ = said.send((launch, about));
+            Box::pin(async { true })
+        }),
+    };
+    let settings = HookSettings {
+        hooks: BTreeMap::from([("flags".into(), webhook(&format!("{url}/off")))]),
+        ..HookSettings::default()
+    };
+    let (desk, _heard) = desk(None);
+    let mut errands = launches::Errands::default();
+    errands.run(clock::now(), clock::wall(), &settings, &book, &Caller::new(), &desk);
+    let got = gets.recv().await.unwrap();
+    let expected = serde_json::json!({
+        "launch": "shop-2", "service": "shop", "flags": ["new_checkout"], "reason": "green fails",
+    });
+    assert_eq!((got.line.as_str(), got.json()), ("POST /off", expected));
+    assert_eq!(told.recv().await.unwrap(), ("shop-2".into(), Told::FlagsOff { done: true }));
 }
 
 #[tokio::test]

@@ -14,10 +14,11 @@ mod lint;
 mod phrases;
 mod plan;
 mod readiness;
-mod roles;
 pub mod report;
+mod roles;
 mod run;
 mod sentences;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -31,8 +32,8 @@ pub use plan::{
     Launch, Limit, Phase, Policy, Rollout, SchemaCheck, Tier, Undo, Variable, Warmup, Window,
 };
 pub use readiness::Unmet;
-pub use roles::Roles;
 pub use report::Report;
+pub use roles::Roles;
 pub use run::{Next, PhaseRun, PhaseState, Run, State};
 pub use sentences::{Form, Mark, Sentence, Story, in_ascii, told_figures};
 pub use words::expand;

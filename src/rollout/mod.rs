@@ -20,6 +20,7 @@ mod decide;
 mod evidence;
 mod guard;
 mod judge;
+mod lint;
 mod machine;
 mod mistake;
 mod per_role;
@@ -39,6 +40,7 @@ pub use evidence::{Count, Evidence, Mirrored, QUANTILES, Reading, Signal, Stratu
 pub use guard::{Guard, News, TICK_COUNTED_MAX, Tick, Told, Until, Waiting};
 pub use judge::foresight::{Foresight, foresee};
 pub use judge::{Finding, Judge, Moment};
+pub use lint::{lint, lint_gates};
 pub use machine::{Ending, GuardMode, Moving, Phase, Rollout, Stop};
 pub use mistake::{Mistake, Severity};
 pub use per_role::PerRole;

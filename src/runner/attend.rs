@@ -116,11 +116,10 @@ impl Runner<'_> {
             Hands::new(self.journal.client(), &self.journal.ledger, phase, self.signs, self.orders, tell)?;
         let begun = clock::wall();
         signs::spawn("step", move || hands.act(step))?;
-        let mut waiting = None;
-        let mut halted = None;
+        let (mut waiting, mut left, mut failed) = (None, None, None);
         loop {
             match events.recv_timeout(LOOK) {
-                Ok(Event::Done(done)) => return done,
+                Ok(Event::Done(done)) => return failed.map_or(done, Err),
                 Ok(Event::Waiting { what, limit, since }) => {
                     let since = since.unwrap_or(begun);
                     waiting = Some(News::Waiting { phase, step, since, limit, what });
@@ -134,17 +133,20 @@ impl Runner<'_> {
             if let Some(news) = &waiting {
                 self.journal.tell(news);
             }
-            match halted {
-                None if self.signs.halted().is_some() => halted = Some(clock::now()),
-                Some(since) if clock::now().saturating_duration_since(since) > LET_GO => {
-                    return Err(Leave::Halted);
-                }
-                Some(_) => {}
-                // What it says about the lease reaches the step by its signs.
+            match left {
+                None if self.signs.halted().is_some() => left = Some(clock::now()),
+                // It hears of a lost lease by the signs.
                 None => match self.journal.glance() {
                     Ok(()) | Err(Leave::Halted) => {}
-                    Err(failed) => return Err(failed),
+                    Err(why) => {
+                        failed = Some(why);
+                        self.signs.halt(Halt::Lost);
+                    }
                 },
+                Some(since) if clock::now().saturating_duration_since(since) > LET_GO => {
+                    return Err(failed.unwrap_or(Leave::Halted));
+                }
+                Some(_) => {}
             }
         }
     }
@@ -152,9 +154,7 @@ impl Runner<'_> {
     /// For the daemon, which ends the launch by itself.
     fn wait(&mut self) -> Result<(), Leave> {
         let begun = clock::now();
-        let is_over =
-            |journal: &Journal<'_>| matches!(journal.ledger.next(), Next::Nothing | Next::Do { .. });
-        while !is_over(&self.journal) {
+        while next_move(self.journal.ledger.next(), self.orders) == Move::Wait {
             if self.signs.halted().is_some() {
                 return Err(Leave::Halted);
             }

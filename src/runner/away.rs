@@ -71,7 +71,7 @@ pub(super) const fn is_away(error: &ClientError) -> bool {
         | ClientError::TimedOut { .. }
         | ClientError::Socket { .. }
         | ClientError::BrokeOff { .. }
-        | ClientError::Refused { status: 500 | 503, .. } => true,
+        | ClientError::Refused { status: 500 | 503 | 504, .. } => true,
         ClientError::NoPermission { .. }
         | ClientError::Several { .. }
         | ClientError::Refused { .. }

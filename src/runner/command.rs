@@ -80,7 +80,10 @@ impl Commands {
         orders: &Orders,
         socket: &Path,
     ) -> Result<Self, RunnerError> {
-        let (keeper, folder) = (orders.keeper.clone(), orders.folder.clone());
+        let keeper = orders.keeper.clone();
+        // The folder of a file that was named without one.
+        let is_here = orders.folder.as_os_str().is_empty();
+        let folder = if is_here { PathBuf::from(".") } else { orders.folder.clone() };
         let (launch, signs, socket) = (launch.clone(), signs.clone(), socket.to_owned());
         Ok(Self { launch, signs, runtime: signs::runtime()?, keeper, folder, socket })
     }

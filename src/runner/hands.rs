@@ -15,8 +15,7 @@ use super::variables;
 use crate::admin::client::{Client, ClientError};
 use crate::clock::{self, Timestamp};
 use crate::launch::{
-    self, Action, Check, CheckKind, Command, Entry, Launch, Ledger, Outcome, Phase, PhaseRun, Step, Undo,
-    Verdict,
+    Action, Check, CheckKind, Command, Entry, Launch, Ledger, Outcome, Phase, PhaseRun, Step, Undo, Verdict,
 };
 use crate::rollout::span;
 use crate::traffic::Variant;
@@ -78,7 +77,10 @@ impl Hands {
         };
         let took = clock::now().saturating_duration_since(self.begun).as_millis();
         let took_ms = u64::try_from(took).unwrap_or(u64::MAX);
-        let done = found.map(|(verdict, said)| Outcome { verdict, said: bounded(said), took_ms });
+        // Who was asked may have repeated what it was asked with.
+        let secrets = variables::secrets(self.launch());
+        let done =
+            found.map(|(verdict, said)| Outcome { verdict, said: bounded(secrets.mask(&said)), took_ms });
         // Whoever does not listen any more has let go.
         _ = self.events.send(Event::Done(done));
     }
@@ -170,7 +172,7 @@ impl Hands {
         match &phase.action {
             Action::Command { run } => self.command(run, Step::Execute, limit),
             Action::Rollout(rollout) => self.roll_out(rollout, run.since, phase.timeout),
-            Action::Shift { weight } => self.shift(*weight),
+            Action::Shift { weight } => self.shift(*weight, false),
             Action::DisableTraffic => self.disable_traffic(limit),
             Action::Synthetic => self.synthetic(limit),
             Action::Observe { lasts } => self.observe(*lasts, run.executed),
@@ -291,10 +293,10 @@ pub(super) fn stopped(why: &str) -> Found {
     (Verdict::Failed, format!("stopped: {why}"))
 }
 
-/// A command as it is written, so without secrets.
-fn shown(command: &launch::Command) -> String {
+/// A command as it is written, so without secrets; of several lines the first.
+fn shown(command: &Command) -> String {
     match command {
         Command::Argv(argv) => argv.join(" "),
-        Command::Shell(line) => line.to_string(),
+        Command::Shell(text) => text.trim().lines().next().unwrap_or_default().to_owned(),
     }
 }

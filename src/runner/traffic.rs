@@ -80,6 +80,9 @@ impl Hands {
                     return Ok((Verdict::Failed, why));
                 }
                 Progress::Absent => {
+                    if let Some(why) = self.signs.stopped() {
+                        return Ok(stopped(&why));
+                    }
                     if let Err(refusal) = self.start(rollout)? {
                         return Ok((Verdict::Failed, refusal));
                     }
@@ -119,7 +122,7 @@ impl Hands {
     }
 
     /// Shifts the candidate.
-    pub(super) fn shift(&self, weight: Weight) -> Result<Found, Leave> {
+    pub(super) fn shift(&self, weight: Weight, is_undo: bool) -> Result<Found, Leave> {
         let (status, candidate) = (self.service()?, self.candidate());
         if status.stable == candidate {
             let already = format!("{candidate} is stable already");
@@ -130,6 +133,9 @@ impl Hands {
                     format!("{already}: a shift to {weight} would be one of {}", status.candidate),
                 ),
             });
+        }
+        if let Some(why) = self.signs.stopped().filter(|_| !is_undo) {
+            return Ok(stopped(&why));
         }
         let service = &self.launch().service;
         let drives = |rollout: &RolloutStatus| rollout.manual && !rollout.has_ended();
@@ -153,7 +159,7 @@ impl Hands {
                 return Ok(back);
             }
         }
-        self.shift(weight)
+        self.shift(weight, true)
     }
 
     /// Everybody on what was stable when the launch started. Never refused for a lock or a freeze: it only moves toward stable.

@@ -10,7 +10,7 @@ pub struct AuditEntry {
     /// When.
     pub time: Timestamp,
     /// What: `shift`, `kill`, `arm`, `deploy`, `freeze`, `override`, `reload`, `start`, `stop`, `recovery`, `health`,
-    /// `signal`, `unsaved`, `saved`, `certificates`; of rollouts `rollout-start`, `rollout-stage`, `rollout-suspect`, `rollout-pause`,
+    /// `signal`, `split-expired`, `unsaved`, `saved`, `certificates`; of rollouts `rollout-start`, `rollout-stage`, `rollout-suspect`, `rollout-pause`,
     /// `rollout-resume`, `rollout-rollback`, `rollout-promotion`, `rollout-keep-over`, `rollout-progress`; of launches `launch-plan`,
     /// `launch-sign`, `launch-vote`, `launch-start`, `launch-phase`, `launch-attended`, `launch-unattended`, `launch-unwatched`,
     /// `launch-stop`, `launch-end`; and what people are told on schedule: `launch-soon`, `launch-progress`, `launch-overdue`, `launch-flags`.

@@ -21,7 +21,9 @@ pub use access_log::{
 };
 pub use control_metrics::ControlMetrics;
 pub use histogram::{Histogram, HistogramSnapshot};
-pub use page::{CertificateFacts, EndpointFacts, Facts, RolloutFacts, ServiceFacts, VariantFacts};
+pub use page::{
+    CertificateFacts, EndpointFacts, Facts, LaunchFacts, RolloutFacts, ServiceFacts, VariantFacts,
+};
 pub use tally::{
     CodeLabel, ConnectionRefusal, Crowding, Failure, Judged, Limit, MethodLabel, MirrorCounts, MirrorDrop,
     MirrorResult, Mirrored, Outcome, ProcessCounts, QueueCounts, RetryReason, ServiceLimit, ServiceSlot,

@@ -179,6 +179,14 @@ pub const EXCESS_FAILURES: Metric = counter(
     "tidegate_excess_failures_total",
     "Failures of candidates beyond what stable would have had of the same traffic.",
 );
+/// `{service}`
+pub const LAUNCH_RUNNING: Metric = gauge("tidegate_launch_running", "Whether a launch of the service runs.");
+/// `{service}`
+pub const LAUNCH_UNATTENDED: Metric =
+    gauge("tidegate_launch_unattended", "Whether a launch of the service runs and nobody attends to it.");
+/// `{service}`
+pub const LAUNCH_STOPPED: Metric =
+    gauge("tidegate_launch_stopped", "Whether a launch of the service runs and is being undone.");
 /// no labels
 pub const GENERATION: Metric = gauge("tidegate_generation", "The number of the routing table in force.");
 /// no labels

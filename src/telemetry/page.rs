@@ -82,8 +82,19 @@ pub struct ServiceFacts {
     pub locked: Option<Cause>,
     /// What its rollout says, if it ever had one.
     pub rollout: Option<RolloutFacts>,
+    /// What its launch says, if one runs.
+    pub launch: Option<LaunchFacts>,
     /// Its variants.
     pub variants: PerVariant<VariantFacts>,
+}
+
+/// A launch that runs, as the page describes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaunchFacts {
+    /// Whether nobody attends to it.
+    pub unattended: bool,
+    /// Whether it is being undone.
+    pub stopped: bool,
 }
 
 /// A rollout, as the page describes it. The series end with the service, like all that are rendered from facts.
@@ -227,6 +238,9 @@ struct Families {
     gate_evidence: Family,
     verdicts: Family,
     excess_failures: Family,
+    launch_running: Family,
+    launch_unattended: Family,
+    launch_stopped: Family,
     limit_hits: Family,
     process: Vec<Family>,
 }
@@ -273,6 +287,9 @@ impl Default for Families {
             gate_evidence: Family::new(names::GATE_EVIDENCE),
             verdicts: Family::new(names::VERDICTS),
             excess_failures: Family::new(names::EXCESS_FAILURES),
+            launch_running: Family::new(names::LAUNCH_RUNNING),
+            launch_unattended: Family::new(names::LAUNCH_UNATTENDED),
+            launch_stopped: Family::new(names::LAUNCH_STOPPED),
             limit_hits: Family::new(names::LIMIT_HITS),
             process: Vec::new(),
         }
@@ -288,6 +305,13 @@ impl Families {
         }
         if let Some(rollout) = &service.rollout {
             self.rollout(&service.name, rollout);
+        }
+        // Where none runs there is nothing to say.
+        if let Some(launch) = &service.launch {
+            let place = format_args!("service=\"{name}\"");
+            self.launch_running.put(place, 1);
+            self.launch_unattended.put(place, u8::from(launch.unattended));
+            self.launch_stopped.put(place, u8::from(launch.stopped));
         }
         for (variant, facts) in service.variants.iter() {
             self.described(&place(&service.name, variant), facts);
@@ -492,6 +516,9 @@ impl Families {
             self.gate_evidence,
             self.verdicts,
             self.excess_failures,
+            self.launch_running,
+            self.launch_unattended,
+            self.launch_stopped,
             self.limit_hits,
         ];
         let bytes: usize = of_services.iter().map(|family| family.lines.len() + 256).sum();
@@ -553,6 +580,7 @@ mod tests {
             mirror: Weight::ZERO,
             locked: Some(Cause::Kill),
             rollout: None,
+            launch: None,
             variants: PerVariant { blue: variant(Role::Stable, 75), green: variant(Role::Candidate, 25) },
         }
     }
@@ -683,6 +711,7 @@ mod tests {
     #[test]
     fn a_rollout_is_on_the_page_as_long_as_its_service() {
         let mut shop = service("shop", 0);
+        shop.launch = Some(LaunchFacts { unattended: true, stopped: false });
         shop.rollout = Some(RolloutFacts {
             stage: 2,
             evidence: vec![
@@ -702,11 +731,15 @@ mod tests {
             r#"tidegate_verdicts_total{service="shop",verdict="pass"} 3"#,
             r#"tidegate_verdicts_total{service="shop",verdict="fail"} 0"#,
             r#"tidegate_excess_failures_total{service="shop"} 0"#,
+            r#"tidegate_launch_running{service="shop"} 1"#,
+            r#"tidegate_launch_unattended{service="shop"} 1"#,
+            r#"tidegate_launch_stopped{service="shop"} 0"#,
         ] {
             assert!(page.lines().any(|other| other == line), "{line} is not on the page:\n{page}");
         }
         assert!(page.contains(r#"gate="latency""#) && !page.contains(r#"gate="x""#), "{page}");
         assert!(!page.contains(r#"tidegate_rollout_stage{service="idle""#), "{page}");
+        assert!(!page.contains(r#"tidegate_launch_running{service="idle""#), "{page}");
         let page = render(&Tallies::new(1), &Facts::default());
         assert!(!page.contains("tidegate_rollout_stage"), "{page}");
     }

@@ -5,6 +5,7 @@ mod support;
 
 mod admin_bad_input;
 mod changes;
+mod checks;
 mod clients;
 mod cookie;
 mod descriptors;

@@ -310,6 +310,9 @@ pub struct ServiceStatus {
     pub launch: Option<LaunchSummary>,
     /// Both variants.
     pub variants: PerVariant<VariantStatus>,
+    /// Since when nothing moves a split between 0 and 100 %, if that is longer than `split.expires`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_expired: Option<Timestamp>,
     /// Where the configuration file and what is in force differ, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<String>,

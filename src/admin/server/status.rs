@@ -51,6 +51,7 @@ pub fn service(
             };
             variant_status(control, service, variant, &seen, (now, wall))
         }),
+        split_expired: control.split_expired(name, wall),
         drift: control.drift(name),
     }
 }

@@ -136,3 +136,71 @@ async fn what_there_is_not_is_told_as_such() {
     assert_eq!(story["sentences"][0], "green got no request since this process started");
     assert_eq!(server.read("/v1/services/shop").await.1.get("rollout"), None);
 }
+
+#[tokio::test]
+async fn a_launch_is_planned_started_and_noted_over_the_socket() {
+    let server = Server::start();
+    for check in server.control.checks() {
+        server.control.checked(&check, Ok(()));
+    }
+    let put = async |name: &str, launch: Value, dry_run: bool| {
+        let body = json!({"launch": launch, "dry_run": dry_run});
+        server.ask(Method::PUT, &format!("/v1/launches/{name}"), &body).await
+    };
+    let phase = json!({
+        "id": "observe", "action": {"do": "observe", "lasts": {"secs": 1, "nanos": 0}}, "undo": {"undo": "none"},
+        "timeout": {"secs": 60, "nanos": 0}, "undo_timeout": {"secs": 60, "nanos": 0}, "rollback_on_failure": true,
+    });
+    let launch = json!({"name": "l", "service": "shop", "phases": [phase]});
+    let mut empty = launch.clone();
+    empty["phases"] = json!([]);
+    let (status, answer) = put("l", empty, false).await;
+    assert!(status == 400 && answer["error"].as_str().unwrap().contains("there is none"), "{answer}");
+    assert_eq!(put("other", launch.clone(), false).await.0, 400);
+    let (status, view) = put("l", launch.clone(), true).await;
+    assert_eq!((status, &view["ledger"]["seq"]), (200, &json!(1)), "{view}");
+    assert_eq!(server.read("/v1/launches/l").await.0, 404, "it was only looked at");
+    assert_eq!(put("l", launch, false).await.0, 200);
+    assert_eq!(server.post("/v1/launches/l/start", json!({"holder": " "})).await.0, 400);
+    let (status, leased) = server.post("/v1/launches/l/start", json!({"holder": "here"})).await;
+    assert_eq!((status, &leased["fence"]), (200, &json!(2)), "{leased}");
+    for (path, body, status) in [
+        ("start", json!({"holder": "here"}), 409),
+        ("lease", json!({"holder": "there"}), 409),
+        ("sign", json!({"item": "x", "role": "qa"}), 409),
+        (
+            "note",
+            json!({"fence": 2, "after": 1, "note": {"note": "began", "phase": 0, "step": "validate"}}),
+            412,
+        ),
+        (
+            "note",
+            json!({"fence": 1, "after": 2, "note": {"note": "began", "phase": 0, "step": "validate"}}),
+            409,
+        ),
+        (
+            "note",
+            json!({"fence": 2, "after": 2, "note": {"note": "began", "phase": 0, "step": "validate"}}),
+            200,
+        ),
+        (
+            "note",
+            json!({"fence": 2, "after": 2, "note": {"note": "began", "phase": 0, "step": "validate"}}),
+            200,
+        ),
+        ("heartbeat", json!({"fence": 1}), 409),
+        ("heartbeat", json!({"fence": 2}), 200),
+        ("fly", json!({}), 404),
+    ] {
+        let (got, answer) = server.post(&format!("/v1/launches/l/{path}"), body.clone()).await;
+        assert_eq!(got, status, "{path} {body}: {answer}");
+    }
+    let (_, status) = server.read("/v1/services/shop").await;
+    assert_eq!(status["launch"]["phase"], json!(["observe", "validate"]));
+    let (_, records) = server.read("/v1/launches/l/records?after=2").await;
+    assert_eq!((records.as_array().unwrap().len(), &records[0]["entry"]), (1, &json!("began")));
+    assert_eq!(server.read("/v1/launches/l/records?after=x").await.0, 400);
+    let (_, view) = server.post("/v1/launches/l/rollback", json!({"reason": "enough"})).await;
+    assert_eq!(view["ledger"]["run"]["stopped"], json!({"by": "person", "reason": "enough"}));
+    assert_eq!(server.read("/v1/launches").await.1[0]["name"], "l");
+}

@@ -20,6 +20,19 @@ pub(in crate::cli) fn example(services: usize) -> Status {
     }
 }
 
+#[test]
+fn a_launch_is_a_line_of_its_service() {
+    let launch = serde_json::json!({
+        "name": "shop-2.0.2", "service": "shop", "state": "RUNNING", "unattended": false,
+        "phase": ["traffic", "execute"], "planned": "2026-01-01T00:00:00Z",
+    });
+    let launch = Some(serde_json::from_value(launch).unwrap());
+    let status = Status { services: vec![ServiceStatus { launch, ..service(0) }], ..example(1) };
+    let line = "launch shop-2.0.2 RUNNING, traffic (execute)";
+    assert!(render(&status, 120, false).contains(&format!("\n  {line}\n")));
+    assert!(plain_lines(&status)[0].contains(line));
+}
+
 fn service(index: usize) -> ServiceStatus {
     ServiceStatus {
         name: if index == 0 { "shop".to_owned() } else { format!("service-{index}") },
@@ -37,6 +50,7 @@ fn service(index: usize) -> ServiceStatus {
         launch: None,
         rollout: None,
         variants: PerVariant { blue: variant(Variant::Blue), green: variant(Variant::Green) },
+        split_expired: None,
         drift: Vec::new(),
     }
 }
@@ -130,6 +144,7 @@ fn trouble_is_told_with_its_cure() {
     status.drift = vec!["listen changed and waits for a restart".to_owned()];
     let shop = &mut status.services[0];
     shop.lock = Some(lock());
+    shop.split_expired = Some(Timestamp::from_millis(1_767_225_599_123));
     shop.drift = vec!["the file says 0 % and 25 % is in force".to_owned()];
     let endpoint = &mut shop.variants.green.endpoints[0];
     endpoint.health = "unhealthy".to_owned();
@@ -144,6 +159,7 @@ fn trouble_is_told_with_its_cure() {
         "\n  unhealthy: green http://10.0.0.11:4000: connection refused[2J\n",
         "\n  locked: kill by uid 1000 (ops), 2025-12-31 23:59:59 UTC (errors); when all is well again:",
         " tidegate arm shop",
+        "\n  expired: nothing moves green from 25% since 2025-12-31 23:59:59 UTC; shift it on, or back\n",
         "\n  drift: the file says 0 % and 25 % is in force\n",
     ] {
         assert!(text.contains(expected), "{expected:?} in\n{text}");

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::older::OlderFile;
+use super::phases::PhasesFile;
 use super::words::{
     Argument, Dialect, Due, Evidence, Hits, Moment, Over, Retries, Rps, Script, Text, Tier, Word,
 };
@@ -58,7 +59,7 @@ pub(super) struct LaunchFile {
     /// never recorded, and masked in what commands say.
     pub(super) secrets: Option<List<Word>>,
     /// What is done, in this order; at most 100.
-    pub(super) phases: Option<Short<Never, Short<Never, Never, Box<PhaseFile>>, Never>>,
+    pub(super) phases: Option<PhasesFile<PhaseFile>>,
 }
 
 /// When a launch may start.
@@ -298,7 +299,7 @@ pub(super) struct SchemaFile {
     pub(super) files: Option<List<Text>>,
     /// generic, sqlite, postgresql or mysql. Default generic.
     pub(super) dialect: Option<Written<Dialect>>,
-    /// Statements that are meant, as KIND TABLE or KIND TABLE.COLUMN.
+    /// Statements that are meant, as KIND TABLE or KIND TABLE.COLUMN: drop_column orders.total.
     pub(super) allow: Option<List<Text>>,
 }
 

@@ -26,7 +26,9 @@ use super::checks::{
     prometheus_check, schema_check, some_texts, tcp_check, text, token,
 };
 use super::file::{CommandFile, PrometheusFile, SchemaFile};
-use super::phases::{Drafted, PHASE_TIMEOUT_MAX, drafted_phase, listed_phases, timeout, usual_undo};
+use super::phases::{
+    Drafted, PHASE_TIMEOUT_MAX, PhasesFile, drafted_phase, listed_phases, timeout, usual_undo,
+};
 use super::shell;
 use super::texts::Texts;
 use super::words::{Argument, Dialect, Fraction, Millis, Retries, Text, Validator, Word};
@@ -52,7 +54,7 @@ pub(super) struct OlderFile {
     /// Limits that are watched from the start to the end; one that is crossed rolls the launch back.
     pub(super) rollback_threshold: Option<OlderThreshold>,
     /// What is done, in this order.
-    pub(super) phases: Option<Short<Never, Short<Never, Never, Box<OlderPhase>>, Never>>,
+    pub(super) phases: Option<PhasesFile<OlderPhase>>,
 }
 
 /// Limits.
@@ -201,10 +203,7 @@ pub(super) fn breaker(texts: &mut Texts<'_, '_>, file: &OlderThreshold) -> Break
 }
 
 /// All phases.
-pub(super) fn phases(
-    texts: &mut Texts<'_, '_>,
-    file: Short<Never, Short<Never, Never, Box<OlderPhase>>, Never>,
-) -> Vec<Drafted> {
+pub(super) fn phases(texts: &mut Texts<'_, '_>, file: PhasesFile<OlderPhase>) -> Vec<Drafted> {
     listed_phases(texts, "launch.phases", file, |phase: &OlderPhase| phase.id.as_ref(), phase)
 }
 
@@ -273,7 +272,7 @@ fn phase(
     let timed = timeout_written.is_some() || !matches!(action, Action::Command { .. });
     let timeout = timeout(texts, &below("timeout_ms"), timeout_written.as_ref(), &action);
     let phase = drafted_phase(id, title, check, action, None, undo?, timeout, rollback_on_failure);
-    Some(Drafted { phase, place: place.to_owned(), line, undo_timeout, timed, needs })
+    Some(Drafted { phase, place: place.to_owned(), undo_timeout, timed, needs })
 }
 
 /// What a command line asks for.

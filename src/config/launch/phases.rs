@@ -8,6 +8,7 @@ use super::file::{CommandFile, PhaseFile, RolloutFile, UndoFile};
 use super::shell::as_list;
 use super::texts::Texts;
 use super::words::{Argument, Text, Word};
+use crate::config::ConfigError;
 use crate::config::meant::{did_you_mean, listed};
 use crate::config::planner::check_plan;
 use crate::config::units::show_duration;
@@ -30,7 +31,6 @@ pub(super) struct Drafted {
     pub(super) phase: Phase,
     /// Where it stands.
     pub(super) place: String,
-    pub(super) line: u64,
     /// Its undo timeout, as far as it was written.
     pub(super) undo_timeout: Option<Duration>,
     /// Whether it was said how long it may take.
@@ -38,6 +38,7 @@ pub(super) struct Drafted {
     pub(super) needs: Vec<Written<Word>>,
 }
 
+/// Phases as a list.
 pub(super) type PhasesFile<P> = Short<Never, Short<Never, Never, Box<P>>, Never>;
 
 /// Every phase of a list by `read`, which gets its place and line; ids are unique, and the order agrees with what they need.
@@ -201,7 +202,7 @@ pub(super) fn phase(
     let action = action?;
     let timeout = timeout(texts, &below("timeout"), timeout_written.as_ref(), &action);
     let phase = drafted_phase(id, title, check, action, verify, undo?, timeout, rollback_on_failure);
-    Some(Drafted { phase, place: place.to_owned(), line, undo_timeout, timed, needs })
+    Some(Drafted { phase, place: place.to_owned(), undo_timeout, timed, needs })
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -429,11 +430,18 @@ fn plan(texts: &mut Texts<'_, '_>, place: &str, written: &Written<Text>) -> Opti
         texts.wrong(place, written, format!("{} is not UTF-8; save it as UTF-8", path.display()));
         return None;
     };
-    if let Err(error) = check_plan(&name, &text) {
-        for line in error.to_string().lines() {
-            texts.wrong(place, written, line.trim());
+    match check_plan(&name, &text) {
+        Ok(_) => {}
+        Err(ConfigError::Problems { problems, .. }) => {
+            for problem in problems {
+                texts.wrong(place, written, problem.to_string());
+            }
+            return None;
         }
-        return None;
+        Err(error) => {
+            texts.wrong(place, written, error.to_string());
+            return None;
+        }
     }
     Some(Rollout { schedule: None, plan: Some((name, text.into())) })
 }

@@ -67,6 +67,6 @@ fn others(names: &[Arc<str>]) -> String {
     match names {
         [] => ", nor any other".to_owned(),
         names if names.len() <= 10 => format!("; there is {}", names.join(", ")),
-        _ => "; see `tidegate launch list`".to_owned(),
+        _ => "; see `tidegate launch status`".to_owned(),
     }
 }

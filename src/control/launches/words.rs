@@ -94,7 +94,7 @@ pub(super) fn event(ledger: &Ledger, entry: &Entry) -> Option<(&'static str, Str
             let (requests, failures) =
                 (grouped(ledger.traffic.requests()), grouped(ledger.traffic.failures()));
             let said = format!(
-                "is {}{why}; {requests} requests, {failures} failed, {down_seconds} s of downtime",
+                "{}{why}; {requests} requests, {failures} failed, {down_seconds} s of downtime",
                 state.as_str()
             );
             ("launch-end", said)

@@ -640,3 +640,36 @@ async fn ten_thousand_rollouts_tick_in_well_under_200_ms() {
     println!("lines dropped: {}", control.records_dropped());
     control.stop();
 }
+
+#[tokio::test]
+async fn a_split_that_nothing_moves_is_told_once_when_it_expires() {
+    let folder = tempfile::tempdir().unwrap();
+    let control =
+        start_with(folder.path(), vec![ServiceConfig { split_expires: Some(60 * SECOND), ..config("shop") }]);
+    let mut events = control.events().follow();
+    let mut told = || {
+        let mut count = 0;
+        while let Ok(entry) = events.try_recv() {
+            count += usize::from(entry.what == "split-expired");
+        }
+        count
+    };
+    let mut beat = Beat::new();
+    commit(&control, &shift(&[("shop", 25)])).await.unwrap();
+    for _ in 0..59 {
+        beat.tick(&control);
+    }
+    assert_eq!((told(), control.split_expired("shop", Timestamp::from_millis(beat.at))), (0, None));
+    for _ in 0..30 {
+        beat.tick(&control);
+    }
+    let since = control.desired().service("shop").unwrap().running().unwrap().since;
+    assert_eq!(control.split_expired("shop", Timestamp::from_millis(beat.at)), Some(since));
+    assert_eq!(told(), 1);
+
+    commit(&control, &shift(&[("shop", 100)])).await.unwrap();
+    for _ in 0..90 {
+        beat.tick(&control);
+    }
+    assert_eq!((told(), control.split_expired("shop", Timestamp::from_millis(beat.at))), (0, None));
+}

@@ -9,6 +9,7 @@ mod http_status;
 mod image;
 mod metric;
 mod policy;
+mod schema;
 mod tcp;
 
 use std::env;
@@ -21,7 +22,7 @@ use tokio::runtime::Builder;
 
 use crate::admin::client::Client;
 use crate::clock;
-use crate::launch::{Check, CheckKind, Command, Launch, Outcome, Policy, Variable, Verdict};
+use crate::launch::{Check, CheckKind, Command, Launch, Outcome, Policy, SchemaCheck, Variable, Verdict};
 use crate::traffic::Variant;
 
 /// A shorter secret would be found in every other word.
@@ -29,6 +30,9 @@ const SECRET_BYTES_MIN: usize = 4;
 
 /// What an outcome may say, in bytes.
 const SAID_BYTES_MAX: usize = 4096;
+
+/// Runs a command, with this on its standard input, for at most this long.
+pub type Run<'a> = dyn FnMut(&Command, Option<Vec<u8>>, Duration) -> Outcome + 'a;
 
 /// What a check may need.
 pub struct Asking<'a> {
@@ -40,9 +44,9 @@ pub struct Asking<'a> {
     pub expand: &'a dyn Fn(&str) -> Result<String, String>,
     /// The daemon; only `http_status` needs it.
     pub client: Option<&'a Client>,
-    /// Runs a command, `${VAR}` still in it, with this on its standard input, for at most this long, so that it ends with the runner. `said` is
+    /// Runs commands, `${VAR}` still in them, so that they end with the runner. `said` is
     /// what it wrote; all of it, up to 4 KiB, if there is something on its standard input: then what it writes is read as an answer.
-    pub run: &'a mut dyn FnMut(&Command, Option<Vec<u8>>, Duration) -> Outcome,
+    pub run: &'a mut Run<'a>,
     /// What relative paths are relative to: the folder of the launch file.
     pub folder: &'a Path,
 }
@@ -101,7 +105,12 @@ fn asked(check: &Check, asking: &mut Asking<'_>) -> Result<Outcome, String> {
             let url = expand(url)?;
             waited(timeout, policy::ask(&url, asking.launch))
         }
-        kind => answered(Err(format!("{} is not known to this runner", kind.as_str()))),
+        CheckKind::SchemaCompatibility(SchemaCheck::Run(command)) => (asking.run)(command, None, timeout),
+        CheckKind::SchemaCompatibility(SchemaCheck::Files { paths, dialect, allow }) => {
+            let all =
+                |texts: &[Arc<str>]| texts.iter().map(|text| expand(text)).collect::<Result<Vec<_>, _>>();
+            answered(schema::ask(&all(paths)?, &expand(dialect)?, &all(allow)?, asking.folder))
+        }
     })
 }
 
@@ -154,14 +163,15 @@ fn waited(timeout: Duration, answer: impl Future<Output = Result<String, String>
 
 /// The text without the values of the launch's secrets.
 fn masked(mut text: String, asking: &Asking<'_>) -> String {
-    for (name, variable) in &asking.launch.variables {
-        if *variable == Variable::Secret
-            && let Ok(secret) = (asking.expand)(&format!("${{{name}}}"))
-            && secret.len() >= SECRET_BYTES_MIN
-            && text.contains(&secret)
-        {
-            text = text.replace(&secret, "***");
-        }
+    let secret = |(name, variable): (&Arc<str>, &Variable)| match variable {
+        Variable::Secret => (asking.expand)(&format!("${{{name}}}")).ok(),
+        Variable::Value(_) => None,
+    };
+    let mut secrets: Vec<_> = asking.launch.variables.iter().filter_map(secret).collect();
+    // One may be the beginning of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
+        text = text.replace(secret.as_str(), "***");
     }
     text
 }
