@@ -27,6 +27,7 @@ use tidegate::traffic::Weight;
 mod abuse;
 mod browsers;
 mod endpoints;
+mod launches;
 mod rollouts;
 mod tunnels;
 

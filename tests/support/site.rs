@@ -253,6 +253,19 @@ impl Book {
         self.until(launch, &format!("{wanted:?}"), |record| record.entry == wanted).await;
     }
 
+    /// Waits until nobody attends to it, or it is over: whether it is not.
+    pub async fn is_free(&self, launch: &str) -> bool {
+        loop {
+            let view = self.view(launch).await;
+            if view.unattended || view.ledger.run.state.is_over() {
+                return view.unattended;
+            }
+            let next = self.records(launch, view.ledger.seq);
+            let next = tokio::time::timeout(PATIENCE, next).await;
+            assert!(next.is_ok(), "{launch}: somebody attends to it for ever; {:#?}", view.ledger.run);
+        }
+    }
+
     /// Waits until nobody attends to it.
     pub async fn is_unattended(&self, launch: &str) {
         let seen = |record: &Record| matches!(record.entry, Entry::Unattended { .. });
