@@ -137,16 +137,21 @@ impl Hands {
         if let Some(why) = self.signs.stopped().filter(|_| !is_undo) {
             return Ok(stopped(&why));
         }
+        self.shift_to(candidate, weight)
+    }
+
+    /// Shifts `variant`, which is the service's candidate at the moment.
+    fn shift_to(&self, variant: Variant, weight: Weight) -> Result<Found, Leave> {
         let service = &self.launch().service;
         let drives = |rollout: &RolloutStatus| rollout.manual && !rollout.has_ended();
         let request = ShiftRequest {
             services: [(service.to_string(), weight.to_string())].into(),
-            take_over: status.rollout.as_ref().is_some_and(drives),
+            take_over: self.service()?.rollout.as_ref().is_some_and(drives),
             reason: Some(self.reason()),
             claimed: None,
         };
         Ok(match self.ask_or_refusal(|| self.client.shift(&request, &Terms::default()))? {
-            Ok(_) => (Verdict::Passed, format!("{candidate} at {weight}")),
+            Ok(_) => (Verdict::Passed, format!("{variant} at {weight}")),
             Err(refusal) => (Verdict::Failed, refusal),
         })
     }
@@ -183,14 +188,18 @@ impl Hands {
             }
             has_acted = true;
         }
+        // Last-known-good is gone, because somebody moved traffic since. What was stable is a candidate like any other.
+        let status = self.service()?;
+        if status.stable == candidate
+            && let (Verdict::Failed | Verdict::TimedOut, why) =
+                self.shift_to(candidate.other(), Weight::FULL)?
+        {
+            return Ok((Verdict::Failed, format!("{candidate} is stable after a rollback: {why}")));
+        }
         Ok(match exposed(&self.service()?, candidate) {
             None => (Verdict::Passed, format!("everybody is back on {}", candidate.other())),
             Some(what) => {
-                let cure = format!(
-                    "`tidegate status {service}` says more, `tidegate shift {service} 100%` makes {} serve again",
-                    candidate.other()
-                );
-                (Verdict::Failed, format!("{what} after a rollback; {cure}"))
+                (Verdict::Failed, format!("{what} after a rollback; `tidegate status {service}` says more"))
             }
         })
     }
@@ -204,7 +213,7 @@ impl Hands {
 /// What of the new version users can still get, or will by itself.
 pub(super) fn exposed(status: &ServiceStatus, candidate: Variant) -> Option<String> {
     if status.stable == candidate {
-        return Some(format!("{candidate} is stable"));
+        return (status.weight < Weight::FULL).then(|| format!("{candidate} is stable"));
     }
     if status.weight > Weight::ZERO {
         return Some(format!("{candidate} is at {}", status.weight));

@@ -17,9 +17,12 @@ const USER_AGENT: &str = "tidegate-probe";
 /// It moves only while a request is under way on it, so nothing of it outlives whoever asks.
 pub struct Line {
     requests: Requests,
-    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    /// Gone with the connection: what has come and not been read is told its end by that.
+    driver: Option<Driver>,
     is_open: bool,
 }
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 enum Requests {
     Http1(http1::SendRequest<Empty<Bytes>>),
@@ -31,7 +34,7 @@ impl Line {
     pub async fn open(way: &Way, limit: Duration) -> Result<Self, String> {
         let stream = TokioIo::new(open(way, limit).await.map_err(|error| error.to_string())?);
         let failed = |error: hyper::Error| said(&error);
-        let (requests, driver): (_, Pin<Box<dyn Future<Output = _> + Send>>) = match way.protocol() {
+        let (requests, driver): (_, Driver) = match way.protocol() {
             Protocol::Http1 => {
                 let (requests, driver) = http1::handshake(stream).await.map_err(failed)?;
                 (Requests::Http1(requests), Box::pin(driver))
@@ -42,7 +45,7 @@ impl Line {
                 (Requests::Http2(requests), Box::pin(driver))
             }
         };
-        Ok(Self { requests, driver, is_open: true })
+        Ok(Self { requests, driver: Some(driver), is_open: true })
     }
 
     /// Whether another request may be sent on it.
@@ -62,6 +65,9 @@ impl Line {
         // Whatever happens now, unless it ends well.
         self.is_open = false;
         let failed = |error: hyper::Error| format!("GET {path}: {}", said(&error));
+        let Some(mut driver) = self.driver.take() else {
+            return Err(format!("GET {path}: the connection has ended"));
+        };
         let authority = way.url().authority();
         let scheme = if way.url().is_tls() { "https" } else { "http" };
         let request = Request::get(match &self.requests {
@@ -103,14 +109,18 @@ impl Line {
         let ended = tokio::select! {
             biased;
             ended = &mut exchange => ended,
-            gone = &mut self.driver => match gone {
+            gone = &mut driver => {
+                drop(driver);
                 // What has come until the connection closed may be the whole answer.
-                Ok(()) => exchange.await.map(|(status, _)| (status, false)),
-                Err(error) => Err(failed(error)),
-            },
+                return match gone {
+                    Ok(()) => exchange.await.map(|(status, _)| status),
+                    Err(error) => Err(failed(error)),
+                };
+            }
         };
         let (status, may_go_on) = ended?;
         self.is_open = may_go_on;
+        self.driver = Some(driver);
         Ok(status)
     }
 }
