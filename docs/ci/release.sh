@@ -15,7 +15,11 @@ file=${1:?usage: release.sh LAUNCH_FILE}
 report=${REPORT:-launch-report.md}
 
 # 1. What is known to go wrong is said before anybody is asked. Exit code 2: the file cannot be used.
-tidegate lint "$file" || exit $?
+found=$(tidegate lint "$file" 2>&1)
+code=$?
+printf '%s\n' "$found"
+if [ "$code" -gt 1 ]; then exit "$code"; fi
+case $found in *": danger: "*) exit 1 ;; esac
 
 # 2. On the book: from here on it can be signed and voted for, and people are reminded.
 planned=$(tidegate launch plan -f "$file" --book --json) || exit $?

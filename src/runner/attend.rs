@@ -13,7 +13,8 @@ use super::output::last_line;
 use super::signs::{self, Halt, Signs};
 use super::{Ended, News, Orders, keeper, variables};
 use crate::admin::api::{
-    CheckedRequest, HeartbeatRequest, LaunchRollbackRequest, LaunchView, LeaseAnswer, LeaseRequest, Note,
+    CheckedRequest, HeartbeatRequest, LaunchRollbackRequest, LaunchStartRequest, LaunchView, LeaseAnswer,
+    LeaseRequest, Note,
 };
 use crate::admin::client::{Client, ClientError};
 use crate::clock;
@@ -263,6 +264,50 @@ fn checked(journal: &mut Journal<'_>, commands: &Commands, signs: &Signs) -> Res
         journal.read(Duration::ZERO)?;
     }
     Ok(())
+}
+
+/// Starts a launch, and takes its first lease. If the daemon goes away before it has answered, it is asked again; whether the launch was started by
+/// this holder then stands on its book.
+///
+/// # Errors
+/// The daemon's refusal: 409 with what is unmet, or that it is in progress or over. It is away for too long, or somebody interrupts.
+pub fn start(client: &Client, name: &str, request: &LaunchStartRequest) -> Result<LeaseAnswer, RunnerError> {
+    let mut is_again = false;
+    patiently(name, || match client.start_launch(name, request) {
+        Err(refusal @ ClientError::Refused { status: 409, .. }) if is_again => {
+            let view = client.launch(name)?;
+            let ours = view.ledger.lease.as_ref().filter(|lease| lease.holder == request.holder);
+            match ours.map(|lease| lease.fence) {
+                Some(fence) => Ok(LeaseAnswer { fence, view }),
+                None => Err(refusal),
+            }
+        }
+        other => {
+            is_again = true;
+            other
+        }
+    })
+}
+
+/// What the daemon knows of a launch; waits for a daemon that is away.
+///
+/// # Errors
+/// The daemon's refusal. It is away for too long, or somebody interrupts.
+pub fn view(client: &Client, name: &str) -> Result<LaunchView, RunnerError> {
+    patiently(name, || client.launch(name))
+}
+
+fn patiently<T>(name: &str, call: impl FnMut() -> Result<T, ClientError>) -> Result<T, RunnerError> {
+    let signs = Signs::new();
+    signs.listen()?;
+    let runtime = signs::runtime()?;
+    let asked = away::ask(&name.into(), &signs, &runtime, call);
+    signs.end();
+    match asked {
+        Ok(answer) => Ok(answer),
+        Err(Leave::Halted) => Err(RunnerError::Interrupted),
+        Err(Leave::Failed(error)) => Err(error),
+    }
 }
 
 /// Has a launch undone: says so to the daemon, and if nobody attends to it takes the lease and does it. While another runner does, it only looks on.

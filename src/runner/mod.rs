@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attend::{attend, check_items, roll_back};
+pub use attend::{attend, check_items, roll_back, start, view};
 pub use command::{Commands, Place};
 pub use error::RunnerError;
 pub use variables::unset;

@@ -46,8 +46,9 @@ pub(super) fn start(order: Start, out: &mut dyn Write) -> Result<(), Failure> {
         runner::check_items(&client, &ledger, &orders, &mut |news| teller.hear(news))?;
     }
     let request = LaunchStartRequest { holder: holder().into(), overrides, reason, claimed: claim.claimed };
-    let answer = client.start_launch(&name, &request)?;
-    teller.catch_up(&client, &name)?;
+    let answer = runner::start(&client, &name, &request)?;
+    // The lease is ours: what cannot be heard now must not keep us from going on.
+    _ = teller.catch_up(&client, &name);
     attend(&client, answer, &orders, teller, how.json)
 }
 
@@ -59,7 +60,7 @@ pub(super) fn resume(order: Resume, out: &mut dyn Write) -> Result<(), Failure> 
     let orders = orders(redo, undo, PathBuf::from("."))?;
     let answer = client.lease(&name, &LeaseRequest { holder: holder().into(), claimed: claim.claimed })?;
     let mut teller = Teller::new(out, &before, told, how.json);
-    teller.catch_up(&client, &name)?;
+    _ = teller.catch_up(&client, &name);
     attend(&client, answer, &orders, teller, how.json)
 }
 
@@ -97,7 +98,7 @@ fn over(
 ) -> Result<(), Failure> {
     teller.clear();
     let ended = ended?;
-    let ledger = client.launch(name)?.ledger;
+    let ledger = runner::view(client, name)?.ledger;
     let end = verdict(&ledger, ended);
     match &end {
         Ok(text) if !as_json => teller.say(text),

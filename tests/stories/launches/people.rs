@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tidegate::clock::{self, Timestamp};
-use tidegate::launch::{State, Step};
+use tidegate::launch::{Entry, Record, State, Step};
 
 use super::{AT_ONCE, RELEASE, WELL, origins, shop};
 use crate::support::{Book, Site, origin, tidegate, until};
@@ -127,7 +127,12 @@ async fn a_launch_can_be_looked_at_while_it_runs_and_be_taken_back() {
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["ledger"]["run"]["state"], "RUNNING", "{json}");
     // Roles have swapped by now: somebody moves half of the visitors back by hand, and last-known-good is gone.
     site.tidegate(&["shift", "shop", "50%"]).await.with(0);
-    site.tidegate(&["launch", "rollback", "shop-2", "--reason", "cold feet"]).await.with(6);
+    let rollback = site.begin(&["launch", "rollback", "shop-2", "--reason", "cold feet"]);
+    let stopped = |record: &Record| matches!(record.entry, Entry::Stopped { .. });
+    Book::of(&gate).until("shop-2", "somebody to stop it", stopped).await;
+    // What is under way ends first.
+    std::fs::remove_file(site.path("hold")).unwrap();
+    rollback.ends().await.with(6);
     runner.ends().await.with(6);
     assert_eq!(site.calls(), [&WELL[..9], &["after-undo", "deploy-undo"]].concat());
     assert_eq!(gate.get("/").await.text(), "blue");
@@ -138,44 +143,68 @@ async fn a_launch_can_be_looked_at_while_it_runs_and_be_taken_back() {
 #[tokio::test]
 async fn lint_names_each_well_known_mistake_with_its_cure() {
     let (_blue, _green, _gate, site) = shop().await;
-    let plain = "launch: x-1\nservice: shop\n";
-    let lint = async |name: &str, text: String| {
-        site.file(name, &text);
-        site.tidegate(&["lint", name]).await.said
-    };
-    let watched = "  - {id: watch, for: 30m}\n";
-    for (what, text, said) in [
+    let head = "launch: x-1\nservice: shop\nbreaker: {error_rate: 2%}\n";
+    let watch = "  - {id: watch, for: 30m}\n";
+    let canary = "  - {id: traffic, rollout: canary, check: [{http_status: /up}]}\n";
+    site.file("none.yaml", "gates: none\nstages: [{weight: 50%, hold: 1h}, {weight: 100%, hold: 1h}]\n");
+    for (text, mistake, cure) in [
+        // No rollback action.
         (
-            "nothing watches",
-            format!("{plain}phases:\n  - {{id: traffic, rollout: {{plan: none.yaml}}}}\n{watched}"),
+            format!(
+                "{head}phases:\n  - {{id: deploy, do: [./act, deploy], undo: none, verify: [{{tcp: \"127.0.0.1:1\"}}]}}\n"
+            ),
+            "nothing undoes it",
+            "write the command that undoes it",
+        ),
+        // No gate.
+        (
+            format!("{head}phases:\n  - {{id: traffic, rollout: {{plan: none.yaml}}}}\n{watch}"),
             "gate",
+            "gates",
         ),
         (
-            "contracted too early",
+            format!("{head}phases:\n  - {{id: half, shift: 50%}}\n  - {{id: all, shift: 100%}}\n{watch}"),
+            "no gate",
+            "rollout",
+        ),
+        // Nothing ends it.
+        (
+            format!("launch: x-1\nservice: shop\nphases:\n{canary}{watch}"),
+            "nothing ends the launch",
+            "add breaker",
+        ),
+        // What old code needs is taken away while it has traffic.
+        (
             format!(
-                "{plain}breaker: {{error_rate: 2%}}\nphases:\n  - {{id: contract, check: [{{schema_compatibility: {{files: [drop.sql], dialect: sqlite, allow: [drop-column items.old]}}}}], do: [./act, contract], undo: none}}\n  - {{id: traffic, rollout: canary}}\n{watched}"
+                "{head}phases:\n  - {{id: contract, do: [./act, drop], undo: none, verify: [{{tcp: \"127.0.0.1:1\"}}]}}\n{canary}{watch}"
             ),
-            "contract",
+            "while old code has traffic",
+            "put it after 100%",
         ),
+        // Nobody looks afterwards.
+        (format!("{head}phases:\n{canary}"), "nothing is observed", "for: 30m"),
+        // Everybody at once.
         (
-            "nobody looks",
-            format!("{plain}breaker: {{error_rate: 2%}}\nphases:\n  - {{id: traffic, rollout: canary}}\n"),
-            "observ",
+            format!("{head}tier: critical\nphases:\n  - {{id: traffic, shift: 100%}}\n{watch}"),
+            "the first step of a critical launch is 100%",
+            "small steps",
         ),
+        // The split stays.
         (
-            "all at once",
-            format!(
-                "{plain}tier: critical\nbreaker: {{error_rate: 2%}}\nphases:\n  - {{id: traffic, shift: 100%}}\n{watched}"
-            ),
-            "first step of a critical launch",
+            format!("{head}phases:\n  - {{id: some, shift: 20%}}\n{watch}"),
+            "the split stays at 20%",
+            "add a shift to 100%",
         ),
     ] {
-        site.file("none.yaml", "gates: none\nstages: [{weight: 50%, hold: 1h}]\n");
-        site.file("drop.sql", "ALTER TABLE items DROP COLUMN old;\n");
-        let found = lint("linted.yaml", text).await;
-        assert!(found.to_lowercase().contains(said), "{what}: {found}");
+        site.file("linted.yaml", &text);
+        let found = site.tidegate(&["lint", "linted.yaml"]).await.with(1);
+        assert!(found.contains(mistake) && found.contains(cure), "{mistake}, {cure}:\n{text}\n{found}");
     }
-    site.tidegate(&["lint", concat!(env!("CARGO_MANIFEST_DIR"), "/config/plans/everything.yaml")])
-        .await
-        .with(0);
+    // Thresholds of 0 are not even read.
+    site.file("linted.yaml", &format!("{}phases:\n{canary}{watch}", head.replace("2%", "0%")));
+    let found = site.tidegate(&["lint", "linted.yaml"]).await.with(2);
+    assert!(found.contains("error_rate") && found.contains("2%"), "{found}");
+    site.file("linted.yaml", &format!("{head}phases:\n{canary}{watch}"));
+    let found = site.tidegate(&["lint", "linted.yaml"]).await;
+    assert!(!found.said.contains("linted.yaml: warning"), "{}", found.said);
 }
