@@ -104,6 +104,44 @@ async fn killed_after(gate: &Gate, number: u64, goes_on: bool) {
 }
 
 #[tokio::test]
+async fn a_runner_that_is_killed_while_it_undoes_leaves_what_can_be_undone_to_the_end() {
+    let (blue, green) = super::origins().await;
+    let names: Vec<_> = (0..20).map(|number| format!("shop-{number}")).collect();
+    let gate = services(&names, &blue, &green).start_daemon().await;
+    let fails = |service: &str| {
+        let site = site(&gate, service);
+        site.order("after-verify", "exit 1");
+        site
+    };
+    let first = fails("shop-0");
+    first.tidegate(&["launch", "start", "-f", "launch.yaml"]).await.with(6);
+    let undone = [&WELL[..], &["after-undo", "deploy-undo"]].concat();
+    assert_eq!(first.calls(), undone);
+    let book = Book::of(&gate);
+    let last = book.view("shop-0-2").await.ledger.seq;
+    let failed = |record: &Record| matches!(record.entry, Entry::Ended { phase: 3, step: Step::Verify, .. });
+    let fault = book.until("shop-0-2", "the fault", failed).await.seq;
+    assert!((3..20).contains(&(last - fault)), "{fault} to {last}");
+    let killed = (fault..last).zip(&names[1..]).map(async |(number, service)| {
+        let (launch, site) = (format!("{service}-2"), fails(service));
+        let runner = site.begin(&["launch", "start", "-f", "launch.yaml"]);
+        book.has_noted(&launch, number).await;
+        runner.dies().await;
+        if book.is_free(&launch).await {
+            // An undo that was cut off is nobody's guess either.
+            site.tidegate(&["launch", "resume", &launch, "--redo"]).await.with(6);
+        }
+        assert_eq!(book.state(&launch).await, State::RolledBack, "after record {number}");
+        let mut calls = site.calls();
+        calls.dedup();
+        assert_eq!(calls, undone, "after record {number}");
+        let found = gate.service(service).await;
+        assert_eq!((found.candidate.as_str(), &*found.weight.to_string()), ("green", "0%"));
+    });
+    join_all(killed).await;
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_killed_after_every_record_is_waited_for() {
     let (blue, green, gate, site) = shop().await;
     marks(&site);

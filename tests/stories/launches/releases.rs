@@ -18,7 +18,7 @@ use crate::support::{Book, connect, get};
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples/shop");
 
 /// The example in a folder of its own, until it is dropped.
-pub(super) struct Shop {
+struct Shop {
     folder: Arc<TempDir>,
     /// Where visitors go.
     address: String,
@@ -26,7 +26,7 @@ pub(super) struct Shop {
 
 impl Shop {
     /// `./up`.
-    pub(super) async fn up() -> Self {
+    async fn up() -> Self {
         let mut shop = Self { folder: new_folder(), address: String::new() };
         copy(Path::new(EXAMPLE), shop.folder.path());
         let said = shop.sh("./up").await.with(0);
@@ -35,18 +35,26 @@ impl Shop {
         shop
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    /// The same with a canary for programs that watch.
+    async fn up_in_a_hurry() -> Self {
+        let shop = Self::up().await;
+        shop.change("plan.yaml", "hold: 3s", "hold: 1s");
+        shop.change("launch.yaml", "for: 5s", "for: 1s");
+        shop
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Changes a file of the example.
-    pub(super) fn change(&self, name: &str, from: &str, to: &str) {
+    fn change(&self, name: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(name)).unwrap();
         assert!(text.contains(from), "{name} has no {from:?}");
         fs::write(self.path(name), text.replace(from, to)).unwrap();
     }
 
-    pub(super) fn book(&self) -> Book {
+    fn book(&self) -> Book {
         Book::at(self.path("run/admin.sock"))
     }
 
@@ -64,7 +72,7 @@ impl Shop {
     }
 
     /// Runs a line, to its end.
-    pub(super) async fn sh(&self, line: &str) -> Ended {
+    async fn sh(&self, line: &str) -> Ended {
         let mut command = self.command(line);
         tokio::task::spawn_blocking(move || {
             let output = command.output().unwrap();
@@ -76,7 +84,7 @@ impl Shop {
     }
 
     /// A line of `tidegate`, as somebody types it who has read the README.
-    pub(super) async fn tidegate(&self, line: &str) -> Ended {
+    async fn tidegate(&self, line: &str) -> Ended {
         self.sh(&format!(". run/variables && tidegate {line}")).await
     }
 
@@ -182,8 +190,8 @@ async fn the_example_in_the_older_form_goes_through() {
 
 #[tokio::test]
 async fn the_example_is_taken_back_when_the_new_version_breaks_under_observation() {
-    let shop = Shop::up().await;
-    shop.change("launch.yaml", "for: 5s", "for: 1h");
+    let shop = Shop::up_in_a_hurry().await;
+    shop.change("launch.yaml", "for: 1s", "for: 1h");
     shop.tidegate("launch plan -f launch.yaml --book && tidegate launch vote shop-2.0.2 go --role tech-lead")
         .await
         .with(0);
@@ -231,7 +239,7 @@ async fn an_image_that_is_not_the_pinned_one_is_not_deployed() {
 
 #[tokio::test]
 async fn the_recipe_for_ci_runs_the_example_and_hands_on_its_exit_code() {
-    let shop = Shop::up().await;
+    let shop = Shop::up_in_a_hurry().await;
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ci/release.sh");
     let votes = async {
         let book = shop.book();
