@@ -245,7 +245,7 @@ async fn a_breaker_that_trips_during_observation_takes_the_release_back() {
     let said = running.ends().await.with(6);
     let expected = [&WELL[..], &["after-undo", "deploy-undo"]].concat();
     assert_eq!(site.calls(), expected, "{said}");
-    assert!(said.contains("error"), "it says which limit was crossed: {said}");
+    assert!(said.contains("the limit is 20 %"), "it says which limit was crossed: {said}");
     assert_green_is_out(&gate, "shop").await;
     load.end().await;
     assert_eq!(book.state("shop-2").await, State::RolledBack);

@@ -1,7 +1,7 @@
 //! Whoever goes away, and whenever: what was begun is known, nothing is done twice by itself, and somebody can go on or take it back.
 
 use futures_util::future::join_all;
-use tidegate::launch::{Entry, State, Step};
+use tidegate::launch::{Entry, State, Step, Verdict};
 
 use super::{AT_ONCE, RELEASE, WELL, services, shop};
 use crate::support::site::Ended;
@@ -135,8 +135,9 @@ async fn a_daemon_that_is_killed_while_a_launch_is_undone_is_waited_for() {
     site.order("after-verify", "exit 1");
     let launch = "shop-2";
     let runner = site.begin(&["launch", "start", "-f", "launch.yaml"]);
-    let stopped = |entry: &Entry| matches!(entry, Entry::Stopped { .. });
-    let first = Book::of(&gate).until(launch, "it stops", |record| stopped(&record.entry)).await.seq;
+    let failed =
+        |entry: &Entry| matches!(entry, Entry::Ended { outcome, .. } if outcome.verdict == Verdict::Failed);
+    let first = Book::of(&gate).until(launch, "a failure", |record| failed(&record.entry)).await.seq;
     let (mut gate, mut number) = (gate, first);
     loop {
         let record = Book::of(&gate).has_noted(launch, number).await;

@@ -37,7 +37,7 @@ async fn nobody_starts_what_is_not_signed_voted_and_checked() {
         assert!(refused.contains(part), "{part}: {refused}");
     }
     assert_eq!(site.calls(), ["smoke"], "what is automatic was checked");
-    let refused = run("launch sign shop-2 db-backup --role devops", 3).await;
+    let refused = run("launch sign shop-2 db-backup --role devops", 2).await;
     assert!(refused.contains("evidence"), "{refused}");
     run("launch sign shop-2 db-backup --role devops --evidence s3://backups/17", 0).await;
     run("launch vote shop-2 go --role pm", 0).await;
