@@ -8,18 +8,19 @@
 #   DECISION   what becomes of a step that was cut off and that nobody knows the end of: redo, undo, or ask (default)
 #   REPORT     where the report goes; default launch-report.md
 #   UPLOAD     a line for the shell that gets the report's path as $1; default: nothing
+#   STRICT     yes: what lint finds ends it; default no
 #   PATIENCE   for how many seconds to wait for signatures, votes and the window; default 3600
 #   PAUSE      seconds between looks; default 10
 set -u
 file=${1:?usage: release.sh LAUNCH_FILE}
 report=${REPORT:-launch-report.md}
 
-# 1. What is known to go wrong is said before anybody is asked. Exit code 2: the file cannot be used.
-found=$(tidegate lint "$file" 2>&1)
+# 1. What is known to go wrong is said before anybody is asked. Exit code 1: mistakes that work, 2: the file cannot be used.
+tidegate lint "$file"
 code=$?
-printf '%s\n' "$found"
-if [ "$code" -gt 1 ]; then exit "$code"; fi
-case $found in *": danger: "*) exit 1 ;; esac
+if [ "$code" -gt 1 ] || { [ "$code" -eq 1 ] && [ "${STRICT:-no}" = yes ]; }; then
+    exit "$code"
+fi
 
 # 2. On the book: from here on it can be signed and voted for, and people are reminded.
 planned=$(tidegate launch plan -f "$file" --book --json) || exit $?
