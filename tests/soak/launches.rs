@@ -61,9 +61,9 @@ async fn no_launch_is_lost_however_often_its_runner_and_its_daemon_are_killed() 
         gate = gate.dies().begins_again().unwrap();
     }
     let seeds: Vec<_> = names.iter().map(|_| chance.fork()).collect();
-    let ends = names.iter().zip(&sites).zip(runners).zip(seeds);
-    let ends = ends.map(|(((name, site), runner), chance)| ends(&gate, name, site, runner, chance));
-    join_all(ends).await;
+    let endings = names.iter().zip(&sites).zip(runners).zip(seeds);
+    let endings = endings.map(|(((name, site), runner), chance)| ends(&gate, name, site, runner, chance));
+    join_all(endings).await;
     let (mut completed, mut taken_back) = (0, 0);
     for (name, site) in names.iter().zip(&sites) {
         let book = Book::of(&gate);
