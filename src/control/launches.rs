@@ -282,6 +282,7 @@ impl Control {
         let driven = state.and_then(|state| state.planned());
         let standing = service.as_ref().map(|service| Standing {
             candidate: service.split.candidate,
+            shares: PerVariant::from_fn(|variant| service.split.share(variant)),
             lock: state.and_then(|state| state.lock.clone()),
             driven: driven.map(|rollout| rollout.plan.name.clone()),
         });

@@ -8,9 +8,9 @@ use thiserror::Error;
 
 use super::entry::{Entry, Record, Stop, Told};
 use super::figures::Minute;
-use super::plan::{ItemKind, Launch};
+use super::plan::{ItemKind, Launch, Phase, Undo};
 use super::readiness::{self, Unmet};
-use super::run::{Next, Run, State};
+use super::run::{Next, PhaseRun, PhaseState, Run, State};
 use crate::clock::Timestamp;
 use crate::traffic::Variant;
 
@@ -296,6 +296,27 @@ impl Ledger {
             sum.requests = sum.requests.saturating_add(more.requests);
             sum.failures = sum.failures.saturating_add(more.failures);
         }
+    }
+
+    /// Whether users are on the new version by now, as far as phases have moved them: the last one that moved traffic and is done did so toward
+    /// it.
+    pub fn exposes(&self) -> bool {
+        let phases = self.launch.phases.iter().zip(&self.run.phases).rev();
+        let mut moved = phases.filter(|(planned, run)| run.touched && planned.action.moves_traffic());
+        moved
+            .next()
+            .is_some_and(|(planned, run)| planned.action.gives_weight() && run.state == PhaseState::Verified)
+    }
+
+    /// Whether traffic is to be taken back: it is being undone, and a phase that may have given the candidate weight is not.
+    pub fn takes_traffic_back(&self) -> bool {
+        let is_left = |(planned, run): (&Phase, &PhaseRun)| {
+            let is_undone = matches!(run.state, PhaseState::RolledBack | PhaseState::RollbackFailed);
+            run.touched && planned.action.gives_weight() && planned.undo != Undo::None && !is_undone
+        };
+        self.run.state == State::Running
+            && self.run.stopped.is_some()
+            && self.launch.phases.iter().zip(&self.run.phases).any(is_left)
     }
 
     /// What stopped it, as a sentence.

@@ -287,6 +287,11 @@ impl Action {
         !matches!(self, Self::Command { .. })
     }
 
+    /// Whether it says where traffic is to be.
+    pub const fn moves_traffic(&self) -> bool {
+        matches!(self, Self::Rollout(_) | Self::Shift { .. } | Self::DisableTraffic)
+    }
+
     /// Whether the candidate may get weight by it.
     pub fn gives_weight(&self) -> bool {
         match self {

@@ -201,12 +201,12 @@ impl Run {
         }
         match self.stopped {
             Some(_) => self.next_undo(launch),
-            None => self.next_step(),
+            None => self.next_step(launch),
         }
     }
 
-    fn next_step(&self) -> Next {
-        for (at, phase) in self.phases.iter().enumerate() {
+    fn next_step(&self, launch: &Launch) -> Next {
+        for (at, (phase, planned)) in self.phases.iter().zip(&launch.phases).enumerate() {
             let step = match phase.state {
                 PhaseState::Verified => continue,
                 PhaseState::Failed if phase.unknown == Some(Step::Execute) => {
@@ -214,6 +214,10 @@ impl Run {
                 }
                 // What undoes is begun with the failure; else it stays as it is.
                 PhaseState::Failed => return Next::Finish(State::Failed),
+                // Where nothing is asked afterwards, nothing says whether it was done.
+                _ if phase.unknown == Some(Step::Execute) && planned.verify().is_empty() => {
+                    return Next::Choose { phase: at, step: Step::Execute };
+                }
                 _ if phase.unknown == Some(Step::Execute) => Step::Verify,
                 _ => match phase.passed {
                     None => Step::Validate,

@@ -177,7 +177,9 @@ fn a_phase_may_fail_without_undoing_anything() {
 
 #[test]
 fn an_interrupted_action_is_verified_and_never_done_again_by_itself() {
-    let mut book = Book::started(vec![does("migrate")]);
+    let asks =
+        Check { kind: CheckKind::Tcp { address: "127.0.0.1:1".into() }, timeout: Duration::from_secs(1) };
+    let mut book = Book::started(vec![Phase { verify: Some(vec![asks]), ..does("migrate") }]);
     for step in [Step::Validate, Step::Execute] {
         assert_eq!(book.ledger.next(), Next::Do { phase: 0, step });
         book.note(Entry::Began { phase: 0, step }).unwrap();
@@ -198,6 +200,44 @@ fn an_interrupted_action_is_verified_and_never_done_again_by_itself() {
     book.note(Entry::Chose { phase: 0, redo: true }).unwrap();
     book.run(|_, _| Verdict::Passed);
     assert_eq!((book.states(), book.begun(Step::Execute)), (vec![Verified], vec![0, 0]));
+}
+
+#[test]
+fn an_interrupted_action_that_nothing_is_asked_after_is_a_persons_to_judge() {
+    let mut book = Book::started(vec![does("migrate")]);
+    book.note(Entry::Began { phase: 0, step: Step::Validate }).unwrap();
+    book.note(Entry::Ended { phase: 0, step: Step::Validate, outcome: ended(Verdict::Passed) }).unwrap();
+    book.note(Entry::Began { phase: 0, step: Step::Execute }).unwrap();
+    book.note(leased()).unwrap();
+    assert_eq!(book.ledger.next(), Next::Choose { phase: 0, step: Step::Execute });
+    book.note(Entry::Chose { phase: 0, redo: false }).unwrap();
+    assert_eq!(book.run(|_, _| Verdict::Passed), Next::Nothing);
+    assert_eq!((book.states(), book.begun(Step::Execute)), (vec![RolledBack], vec![0]));
+}
+
+#[test]
+fn where_users_are_is_what_the_last_phase_that_moved_them_came_to() {
+    let shift = |weight: &str| {
+        let action = Action::Shift { weight: weight.parse().unwrap() };
+        phase(&format!("to-{weight}"), action, Undo::DisableTraffic)
+    };
+    let mut book = Book::started(vec![does("a"), shift("50%"), does("b"), shift("0%"), does("c")]);
+    let mut seen = Vec::new();
+    while let Next::Do { phase, step } = book.ledger.next() {
+        book.note(Entry::Began { phase, step }).unwrap();
+        let verdict = if phase == 4 { Verdict::Failed } else { Verdict::Passed };
+        let was_taken_back = book.ledger.takes_traffic_back();
+        book.note(Entry::Ended { phase, step, outcome: ended(verdict) }).unwrap();
+        seen.push((phase, step, book.ledger.exposes(), was_taken_back));
+    }
+    let exposed: Vec<_> =
+        seen.iter().filter(|(.., exposes, _)| *exposes).map(|(phase, step, ..)| (*phase, *step)).collect();
+    let expected =
+        [(1, Step::Verify), (2, Step::Validate), (2, Step::Execute), (2, Step::Verify), (3, Step::Validate)];
+    assert_eq!(exposed, expected);
+    let back: Vec<_> =
+        seen.iter().filter(|(.., back)| *back).map(|(phase, step, ..)| (*phase, *step)).collect();
+    assert_eq!(back, [(3, Step::Undo), (2, Step::Undo), (1, Step::Undo)]);
 }
 
 #[test]

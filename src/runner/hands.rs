@@ -75,6 +75,13 @@ impl Hands {
             },
             _ => Ok((Verdict::Failed, "there is no such phase".to_owned())),
         };
+        // What the daemon refuses is how the step ended: other phases are undone all the same.
+        let found = match found {
+            Err(Leave::Failed(RunnerError::Client(refused @ ClientError::Refused { .. }))) => {
+                Ok((Verdict::Failed, refused.to_string()))
+            }
+            other => other,
+        };
         let took = clock::now().saturating_duration_since(self.begun).as_millis();
         let took_ms = u64::try_from(took).unwrap_or(u64::MAX);
         // Who was asked may have repeated what it was asked with.

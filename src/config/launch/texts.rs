@@ -118,9 +118,15 @@ impl<'a, 'f> Texts<'a, 'f> {
 
     /// What every variable stands for, and those that were said to be secrets and are not used.
     pub(super) fn into_variables(self, listed: Option<Vec<Written<Word>>>) -> BTreeMap<Arc<str>, Variable> {
+        let mut unused = BTreeMap::new();
         for written in listed.unwrap_or_default() {
             if !self.values.contains_key(written.text.as_str()) {
-                self.findings.doubt("secrets", &written, "no text uses it; leave it out");
+                self.findings.doubt(
+                    "secrets",
+                    &written,
+                    "no text uses it; what a command says is cleared of it",
+                );
+                unused.insert(written.text.as_str().into(), Variable::Secret);
             }
         }
         let secrets = self.secrets;
@@ -129,7 +135,8 @@ impl<'a, 'f> Texts<'a, 'f> {
             false => Variable::Value(value.into()),
         };
         let values = self.values.into_iter();
-        values.filter_map(|(name, value)| Some((name.clone(), variable(&name, value?)))).collect()
+        let values = values.filter_map(|(name, value)| Some((name.clone(), variable(&name, value?))));
+        values.chain(unused).collect()
     }
 
     /// Notes every variable of a text; `None` if one of them is not set, which is told.

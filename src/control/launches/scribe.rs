@@ -19,9 +19,10 @@ use super::shelf::{Kept, Shelf, Volume};
 use super::wish::{self, Around, Standing, Wish};
 use super::{LaunchDisk, LaunchRefusal, words};
 use crate::clock::Timestamp;
-use crate::launch::{Entry, Figures, LEASE_MS, Ledger, Next, Record, State};
+use crate::launch::{Entry, Figures, LEASE_MS, Ledger, Next, Record, State, Stop};
 use crate::store::{AuditEntry, JournalReader, Journals};
 use crate::telemetry::{ServiceSlot, Tallies};
+use crate::traffic::{Variant, Weight};
 
 /// How long a runner may not be heard of.
 pub(super) const LEASE: Duration = Duration::from_millis(LEASE_MS);
@@ -244,6 +245,12 @@ impl Desk {
         };
         // What was asked for is noted. The end is tried again soon, should the disk refuse it.
         let Ok(measured) = self.minute(volume.clone(), &ours) else { return Ok(volume) };
+        if state == State::Completed
+            && let Some(why) =
+                job.moment.standing.as_ref().and_then(|standing| lost(&measured.ledger, standing))
+        {
+            return self.append(Some(measured), Entry::Stopped { why }, &ours);
+        }
         match self.append(Some(measured.clone()), Entry::Finished { state }, &ours) {
             Ok(finished) => Ok(finished),
             Err(_) if job.wish != Wish::Finish => Ok(measured),
@@ -342,6 +349,17 @@ impl Desk {
     fn publish(&self, change: impl FnOnce(&mut Shelf)) {
         self.shelf.send_modify(|shelf| change(Arc::make_mut(shelf)));
     }
+}
+
+/// Why a launch has not done what it was for, although every phase is done: users are not on the new version any more.
+fn lost(ledger: &Ledger, standing: &Standing) -> Option<Stop> {
+    let candidate = ledger.candidate?;
+    (ledger.exposes() && standing.shares[candidate] == Weight::ZERO).then(|| taken_back(candidate))
+}
+
+/// Something else than the launch has moved its traffic: a gate, a kill, or a person.
+pub(super) fn taken_back(candidate: Variant) -> Stop {
+    Stop::Breaker { sentence: format!("{candidate} was taken to 0 % by something else than this launch") }
 }
 
 impl Moment {

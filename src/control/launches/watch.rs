@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::super::attempt::Attempt;
 use super::super::change::Change;
-use super::super::commit::{Control, by_us};
+use super::super::commit::{Control, Who, by_us};
 use super::super::ticker::us;
 use super::breaker::{Failing, crossed};
-use super::scribe::{LEASE, Scribe};
+use super::scribe::{LEASE, Scribe, taken_back};
 use super::wish::Wish;
 use crate::clock::Timestamp;
 use crate::launch::{Ledger, Next, Stop};
+use crate::rollout::{Act, Verb};
 use crate::routing::Service;
 use crate::store::AuditEntry;
 use crate::telemetry::ServiceSlot;
@@ -42,8 +43,10 @@ struct Watched {
     turn: Arc<()>,
     /// Endpoints that were sick before it started, until they are well once.
     excused: HashSet<u32>,
-    /// What has tripped it.
-    tripped: Option<String>,
+    /// What has stopped it here.
+    stopped: Option<Stop>,
+    /// How often it is still tried to take its traffic back: once to leave a rollout that somebody started since, once for a promotion.
+    ways_back: u8,
     /// Whether it was said that its service is gone.
     is_gone: bool,
 }
@@ -67,13 +70,8 @@ impl Watch {
                 }
             }
             watched.tell_gone(control, ledger, service.is_none());
-            if let Some(service) = &service
-                && ledger.run.stopped.is_none()
-                && watched.tripped.is_none()
-                && let Some(sentence) = watched.judge(control, ledger, service, now)
-            {
-                trip(control, ledger, &sentence, now);
-                watched.tripped = Some(sentence);
+            if let Some(service) = &service {
+                watched.look_at_traffic(control, ledger, service, now);
             }
             for wish in watched.wishes(ledger, scribe, now) {
                 let job = control.job(ledger, wish, &us(), (now, at));
@@ -91,8 +89,36 @@ impl Watched {
             minute: now,
             turn: Arc::default(),
             excused: HashSet::new(),
-            tripped: None,
+            stopped: None,
+            ways_back: 3,
             is_gone: false,
+        }
+    }
+
+    /// Keeps traffic where the launch says that it is, and within its limits.
+    fn look_at_traffic(&mut self, control: &Control, ledger: &Ledger, service: &Service, now: Instant) {
+        let candidate = ledger.candidate.unwrap_or(Variant::Green);
+        let is_exposed = service.split.share(candidate) > Weight::ZERO;
+        if self.stopped.is_some() {
+            return;
+        }
+        // Also while it is undone: that may take long, and users are still there.
+        if (ledger.run.stopped.is_none() || is_exposed)
+            && let Some(sentence) = self.judge(control, ledger, service, now)
+        {
+            trip(control, ledger, &sentence, now);
+            self.stopped = Some(Stop::Breaker { sentence });
+        } else if ledger.run.stopped.is_none() && ledger.exposes() && !is_exposed {
+            self.stopped = Some(taken_back(candidate));
+        } else if is_exposed && ledger.takes_traffic_back() && self.ways_back > 0 {
+            // Whatever is under way of the launch, and whether anybody attends to it: users do not wait for that.
+            self.ways_back -= 1;
+            let (service, act) = (ledger.launch.service.clone(), Act::Verb(Verb::Rollback));
+            let reason = ledger.why_stopped().map(|why| format!("launch {}: {why}", ledger.launch.name));
+            let who = Who { reason, ..us() };
+            let change = Change::Rollout { service, act };
+            // What cannot be done now is the business of the phase's undo, which says why.
+            let _ = Attempt { control: control.clone(), change, who, key: None, read_at: now }.at_once();
         }
     }
 
@@ -104,8 +130,8 @@ impl Watched {
             return Vec::new();
         }
         let mut wishes = Vec::new();
-        if let Some(sentence) = self.tripped.clone().filter(|_| ledger.run.stopped.is_none()) {
-            wishes.push(Wish::Stop { why: Stop::Breaker { sentence } });
+        if let Some(why) = self.stopped.clone().filter(|_| ledger.run.stopped.is_none()) {
+            wishes.push(Wish::Stop { why });
         }
         if let Some(lease) = ledger.lease.as_ref().filter(|lease| !lease.lapsed && silence >= LEASE) {
             wishes.push(Wish::Lapse { fence: lease.fence });

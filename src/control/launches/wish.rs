@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::LaunchRefusal;
 use crate::clock::Timestamp;
 use crate::launch::{Entry, Launch, Ledger, Misfit, Next, Record, State, Stop, Told};
-use crate::traffic::{Lock, Variant};
+use crate::traffic::{Lock, PerVariant, Variant, Weight};
 
 /// What somebody wants noted.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,8 @@ pub(super) struct Around<'a> {
 pub(super) struct Standing {
     /// The place in the candidate's role.
     pub candidate: Variant,
+    /// How much each place gets.
+    pub shares: PerVariant<Weight>,
     pub lock: Option<Lock>,
     /// The rollout that drives it.
     pub driven: Option<Arc<str>>,

@@ -151,12 +151,14 @@ fn unknown(answer: &Value) -> String {
     format!("the policy's answer is neither a yes nor a no: {shown}")
 }
 
-/// The JSON value that a text is, or that it ends with, after lines of something else.
+/// The JSON value that a text is, or that it ends with, after lines of something else. `None` if anything comes after the first one: it may say no.
 fn json_in(said: &str) -> Option<Value> {
     let starts = said.char_indices().filter(|(at, _)| *at == 0 || said.as_bytes()[at - 1] == b'\n');
-    starts
-        .filter(|(_, char)| matches!(char, '[' | '{' | 't' | 'f'))
-        .find_map(|(at, _)| serde_json::from_str(&said[at..]).ok())
+    starts.filter(|(_, char)| matches!(char, '[' | '{' | 't' | 'f')).find_map(|(at, _)| {
+        let mut values = serde_json::Deserializer::from_str(&said[at..]).into_iter::<Value>();
+        let first = values.next()?.ok()?;
+        Some(values.next().is_none().then_some(first))
+    })?
 }
 
 #[cfg(test)]
