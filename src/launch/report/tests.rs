@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::launch::tests::{does, launch, phase};
-use crate::launch::{Action, Figures, GoNoGo, Outcome, Rollout, Told};
+use crate::launch::{Action, Check, CheckKind, Figures, GoNoGo, Outcome, Rollout, Told};
 
 /// A journal that is written by the second.
 struct Journal {
@@ -176,7 +176,10 @@ fn a_rollback_tells_what_failed_what_was_said_and_how_long_it_took() {
 
 #[test]
 fn whatever_is_no_plain_sailing_is_an_incident() {
-    let mut journal = Journal::of(release());
+    let mut launch = release();
+    let kind = CheckKind::Tcp { address: "127.0.0.1:1".into() };
+    launch.phases[0].verify = Some(vec![Check { kind, timeout: Duration::from_secs(1) }]);
+    let mut journal = Journal::of(launch);
     journal.note(
         0,
         Entry::Started {

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tidegate::launch::{State, Step};
 
 use super::{AT_ONCE, RELEASE, WATCHED, WELL, services, shop, site};
-use crate::support::{Book, Gate, Mood, Site, origin, tidegate};
+use crate::support::{Book, Gate, Mood, Site, origin, tidegate, until};
 
 /// A way to fail, and what it leads to.
 struct Fault {
@@ -251,4 +251,35 @@ async fn a_breaker_that_trips_during_observation_takes_the_release_back() {
     let asked = off.last();
     let told: serde_json::Value = serde_json::from_slice(&asked.body).unwrap();
     assert_eq!((&told["flags"][0], &told["service"]), (&"new_checkout".into(), &"shop".into()), "{told}");
+}
+
+#[tokio::test]
+async fn a_launch_whose_traffic_somebody_else_takes_back_is_not_completed() {
+    let (_blue, _green, gate, site) = shop().await;
+    site.file("launch.yaml", &RELEASE.replace("for: 100ms", "for: 1h")).file("plan.yaml", AT_ONCE);
+    let running = site.begin(&["launch", "start", "-f", "launch.yaml"]);
+    Book::of(&gate).has_begun("shop-2", 4, Step::Execute).await;
+    site.tidegate(&["rollback", "shop", "--reason", "by hand"]).await.with(0);
+    let said = running.ends().await.with(6);
+    assert!(said.contains("green was taken to 0 % by something else"), "{said}");
+    assert_eq!(site.calls(), [&WELL[..], &["after-undo", "deploy-undo"]].concat(), "{said}");
+    assert_green_is_out(&gate, "shop").await;
+}
+
+#[tokio::test]
+async fn users_do_not_wait_for_what_is_under_way_when_a_launch_is_rolled_back() {
+    let (_blue, _green, gate, site) = shop().await;
+    site.order("after", "while [ -f hold ]; do sleep 0.05; done").file("hold", "");
+    let running = site.begin(&["launch", "start", "-f", "launch.yaml"]);
+    let book = Book::of(&gate);
+    book.has_begun("shop-2", 3, Step::Execute).await;
+    assert_eq!(gate.get("/").await.text(), "green");
+    let back = site.begin(&["launch", "rollback", "shop-2"]);
+    until("everybody is back", async || (gate.get("/").await.text() == "blue").then_some(())).await;
+    let run = book.view("shop-2").await.ledger.run;
+    assert_eq!(run.phases[3].under_way, Some(Step::Execute), "the command is still under way");
+    std::fs::remove_file(site.path("hold")).unwrap();
+    back.ends().await.with(6);
+    running.ends().await.with(6);
+    assert_green_is_out(&gate, "shop").await;
 }
