@@ -286,6 +286,26 @@ fn a_command_ends_with_its_runner_also_when_that_is_killed() {
 }
 
 #[test]
+fn a_command_ends_when_its_runner_hangs() {
+    let yard = Yard::new(&[]);
+    // It holds the pipe, and says nothing.
+    let mut runner = holder();
+    let mut keeper = keeper(&mut runner, yard.folder.path(), "echo $$ > parent; sleep 1000 & wait");
+    let parent = yard.process("parent");
+    assert_eq!(keeper.wait().unwrap().code(), Some(128 + 15), "it ended as it was asked to");
+    assert!(!runs(parent));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+}
+
+#[test]
+fn a_command_may_take_longer_than_its_runner_may_be_silent() {
+    let yard = Yard::new(&[]);
+    let ran = yard.shell("sleep 10; echo done", LONG);
+    assert_eq!((ran.verdict, ran.said.trim()), (Verdict::Passed, "done"));
+}
+
+#[test]
 fn only_its_runner_tells_a_keeper_what_to_do() {
     let yard = Yard::new(&[]);
     let mut runner = holder();

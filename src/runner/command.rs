@@ -27,6 +27,9 @@ use crate::rollout::span;
 /// Added to the keeper's own grace before it is given up.
 const KEEPER_GRACE: Duration = Duration::from_secs(2);
 
+/// How often a keeper hears that its runner is alive; a fraction of [`keeper::SILENCE`].
+const BEAT: Duration = Duration::from_secs(2);
+
 /// How much is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -195,6 +198,7 @@ impl Commands {
         let (mut is_open, mut cut) = (true, None);
         let mut patience = std::pin::pin!(tokio::time::sleep(limit));
         let mut halted = std::pin::pin!(self.signs.until_halted());
+        let mut beat = tokio::time::interval(BEAT);
         let status = loop {
             tokio::select! {
                 status = keeper.wait() => break status.ok(),
@@ -202,6 +206,12 @@ impl Commands {
                     Ok(read) if read > 0 => output.take(&piece[..read]),
                     Ok(_) | Err(_) => is_open = false,
                 },
+                _ = beat.tick() => {
+                    if let Some(lifeline) = &mut lifeline {
+                        // A keeper that is gone is noticed otherwise.
+                        _ = tokio::time::timeout(BEAT, lifeline.write_all(b".")).await;
+                    }
+                }
                 () = &mut halted, if cut.is_none() => {
                     cut = Some(Cut::Halted);
                     lifeline = None;

@@ -2,7 +2,8 @@
 //!
 //! `tidegate launch keep INPUT_BYTES PROGRAM [ARGUMENT…]`, a process between a runner and a command. Its standard input is a pipe that only the
 //! runner holds the other end of: however the runner goes, by `kill -9` too, the kernel closes it, and the keeper ends the command. A process
-//! that only watched a process id, or a signal at the parent's death, would miss one case or another, and need `unsafe`.
+//! that only watched a process id, or a signal at the parent's death, would miss one case or another, and need `unsafe`. A runner that is alive writes
+//! something there now and then: one that is stopped or hangs loses its lease, and its command ends before anybody else gets that.
 //!
 //! The command is the leader of a process group of its own, which is what is ended: first asked to (TERM), after [`GRACE`] made to (KILL). When
 //! the command ends by itself, what it left behind in its group is ended at once. What calls `setsid` leaves the group on purpose,
@@ -25,6 +26,9 @@ use crate::clock;
 
 /// How long a command that was asked to end may take: 5 s.
 pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a runner may be silent: 8 s. With [`GRACE`] less than its lease.
+pub const SILENCE: Duration = Duration::from_secs(8);
 
 /// How often is looked whether a group that was asked to end has.
 const LOOK: Duration = Duration::from_millis(20);
@@ -81,6 +85,8 @@ impl Refusal {
 
 /// What the keeper waits for.
 enum Event {
+    /// The runner is alive.
+    Beat,
     /// The command has ended, and is still to be reaped.
     Ended,
     /// The runner went away, or wants the command to end.
@@ -125,8 +131,18 @@ fn deaf() -> Option<tokio::runtime::Runtime> {
 fn listen(command: Pid, tell: &Sender<Event>) {
     let alone = tell.clone();
     thread::spawn(move || {
-        _ = io::copy(&mut io::stdin(), &mut io::sink());
-        _ = alone.send(Event::Alone);
+        let mut beats = [0; 64];
+        loop {
+            let event = match io::stdin().read(&mut beats) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => Event::Alone,
+                Ok(_) => Event::Beat,
+            };
+            let is_last = matches!(event, Event::Alone);
+            if alone.send(event).is_err() || is_last {
+                return;
+            }
+        }
     });
     let ended = tell.clone();
     thread::spawn(move || {
@@ -140,7 +156,14 @@ fn listen(command: Pid, tell: &Sender<Event>) {
 /// Waits until the command has ended, or ends it. Nothing of its group is left afterwards.
 fn end(command: &mut Child, group: Pid, events: &Receiver<Event>) -> Option<ExitStatus> {
     let mut ended = None;
-    if let Ok(Event::Alone) = events.recv() {
+    let is_alone = loop {
+        match events.recv_timeout(SILENCE) {
+            Ok(Event::Beat) => {}
+            Ok(Event::Ended) => break false,
+            Ok(Event::Alone) | Err(_) => break true,
+        }
+    };
+    if is_alone {
         _ = rustix::process::kill_process_group(group, Signal::TERM);
         // What is stopped would not hear it.
         _ = rustix::process::kill_process_group(group, Signal::CONT);
