@@ -22,11 +22,10 @@ use crate::routing::Service;
 use crate::store::AuditEntry;
 use crate::telemetry::ServiceSlot;
 use crate::traffic::{Variant, Weight};
+use crate::upstream::Health;
 
 /// How often it is noted what traffic did.
 const MINUTE: Duration = Duration::from_secs(60);
-/// A launch that started so lately was not seen before this beat.
-const JUST_STARTED: Duration = Duration::from_secs(3);
 
 /// The launches that run, as far as the beat has to remember something.
 #[derive(Default)]
@@ -41,8 +40,8 @@ struct Watched {
     minute: Instant,
     /// Shared with what is on its way to the disk: while there is anything, nothing more is sent there.
     turn: Arc<()>,
-    /// Endpoints that were sick before it started, until they are well once.
-    excused: HashSet<u32>,
+    /// Endpoints that were well while it ran and this process watched: one that was sick before is not the launch's doing.
+    well: HashSet<u32>,
     /// What has stopped it here.
     stopped: Option<Stop>,
     /// How often it is still tried to take its traffic back: once to leave a rollout that somebody started since, once for a promotion.
@@ -59,15 +58,10 @@ impl Watch {
         for ledger in shelf.running() {
             let name = &ledger.launch.name;
             let service = control.live().service(&ledger.launch.service).cloned();
-            let is_new = !self.running.contains_key(name);
             let watched = self.running.entry(name.clone()).or_insert_with(|| Watched::new(now));
             if let Some(service) = &service {
                 scribe.desk.meters.begin(name, ServiceSlot(service.slot), now);
                 scribe.desk.meters.second(name);
-                let started = ledger.run.started.unwrap_or(at);
-                if is_new && at.since(started) <= JUST_STARTED {
-                    watched.excuse(control, service);
-                }
             }
             watched.tell_gone(control, ledger, service.is_none());
             if let Some(service) = &service {
@@ -88,7 +82,7 @@ impl Watched {
             since: now,
             minute: now,
             turn: Arc::default(),
-            excused: HashSet::new(),
+            well: HashSet::new(),
             stopped: None,
             ways_back: 3,
             is_gone: false,
@@ -146,11 +140,6 @@ impl Watched {
         wishes
     }
 
-    fn excuse(&mut self, control: &Control, service: &Service) {
-        let sick = serving(service).flat_map(|variant| control.live().failing(service, variant));
-        self.excused = sick.map(|(endpoint, ..)| endpoint.id()).collect();
-    }
-
     /// Which limit is crossed, as a sentence.
     fn judge(
         &mut self,
@@ -163,18 +152,19 @@ impl Watched {
         let over = breaker.over.min(now.saturating_duration_since(self.since)).max(Duration::from_secs(1));
         let lately = control.windows().lately(ServiceSlot(service.slot), now, over);
         let mut failing = Vec::new();
-        let mut still_sick = HashSet::new();
+        let members = Variant::ALL.iter().flat_map(|variant| service.groups[*variant].members());
+        let well = members
+            .filter(|member| member.health == Health::Healthy || self.well.contains(&member.endpoint.id()));
+        self.well = well.map(|member| member.endpoint.id()).collect();
         for variant in serving(service) {
             for (endpoint, times, why) in control.live().failing(service, variant) {
-                if self.excused.contains(&endpoint.id()) {
-                    still_sick.insert(endpoint.id());
+                if !self.well.contains(&endpoint.id()) {
                     continue;
                 }
                 let (endpoint, why) = (endpoint.label().to_string(), why.to_string());
                 failing.push(Failing { variant, endpoint, times, why });
             }
         }
-        self.excused = still_sick;
         crossed(breaker, over, &lately, &failing)
     }
 
