@@ -152,6 +152,8 @@ async fn serve_http1(client: Rc<Client>, socket: ClientSocket, mut timer: Pin<&m
             client.missed(Deadline::Head);
             return too_slow(&client.worker, socket.wire());
         }
+        // Empty, and with room for the next head all the same.
+        drop(parts.read_buf);
         if !doze(&client, &mut socket, timer.as_mut()).await {
             return;
         }
@@ -285,8 +287,9 @@ where
         // hyper makes a stream's handler and hands the stream over in one go; a tunnel's sending half in one go with the
         // answer's head.
         let kind = self.0.task.take();
+        // Before it becomes a part of another future: a stream's is kilobytes large, and would be moved there and back.
+        let task = Box::pin(task);
         tokio::task::spawn_local(async move {
-            let task = Box::pin(task);
             match kind {
                 Some(Task::Stream(attention)) => until_ended(&attention, task).await,
                 Some(Task::Sending(carrier)) => {
